@@ -1,0 +1,2 @@
+// Package slipswitch routes HTTP and WebSocket traffic, and never reloads.
+package slipswitch

@@ -1,0 +1,196 @@
+package slipswitch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// An Error is why a request got no answer from an upstream. The statuses:
+//
+//	400  the request's host, path or query, or its WebSocket handshake, is invalid
+//	404  no route
+//	405  CONNECT and TRACE
+//	413  the body is longer than the route's MaxBody
+//	426  a WebSocket version other than 13
+//	501  the http.ResponseWriter cannot be hijacked
+//	502  no upstream could be reached, or its answer was invalid
+//	503  shutting down
+//	504  the upstream did not answer in time
+type Error struct {
+	Status     int
+	Reason     string        // for the client: short, and without any address
+	RetryAfter time.Duration // for the client; 0: nothing is said about it
+	Err        error         // for the operator; may be nil
+}
+
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("slipswitch: %d: %s", e.Status, e.Reason)
+	}
+	return fmt.Sprintf("slipswitch: %d: %s: %v", e.Status, e.Reason, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+func badRequest(field, value string, err error) *Error {
+	return &Error{Status: http.StatusBadRequest, Reason: "bad request target", Err: fmt.Errorf("%s %.64q %w", field, value, err)}
+}
+
+// errorOf says what any error on a request's way means to the client.
+func errorOf(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &Error{Status: http.StatusRequestEntityTooLarge,
+			Reason: fmt.Sprintf("the body is longer than %d bytes", tooLarge.Limit), Err: err}
+	}
+	_, dial := errors.AsType[*dialError](err)
+	timeout, ok := errors.AsType[net.Error](err)
+	switch {
+	case errors.Is(err, ErrNoRoute):
+		return &Error{Status: http.StatusNotFound, Reason: "no route", Err: err}
+	case errors.Is(err, errHeaderTimeout), errors.Is(err, errStallTimeout), errors.Is(err, context.DeadlineExceeded),
+		ok && timeout.Timeout():
+		return &Error{Status: http.StatusGatewayTimeout, Reason: "the upstream did not answer in time", Err: err}
+	case dial:
+		return &Error{Status: http.StatusBadGateway, Reason: "the upstream cannot be reached", Err: err}
+	}
+	return &Error{Status: http.StatusBadGateway, Reason: "the upstream's answer is invalid", Err: err}
+}
+
+// proxyStatus maps a status to the error type of RFC 9209 §2.3.
+var proxyStatus = map[int]string{
+	http.StatusBadRequest:            "http_request_error",
+	http.StatusNotFound:              "destination_not_found",
+	http.StatusMethodNotAllowed:      "http_request_denied",
+	http.StatusRequestEntityTooLarge: "http_request_denied",
+	http.StatusUpgradeRequired:       "http_request_denied",
+	http.StatusNotImplemented:        "proxy_configuration_error",
+	http.StatusBadGateway:            "destination_unavailable",
+	http.StatusServiceUnavailable:    "proxy_internal_response",
+	http.StatusGatewayTimeout:        "http_response_timeout",
+}
+
+// fail answers a request that got no answer from an upstream.
+func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		panic(http.ErrAbortHandler) // the client has left
+	}
+	e := errorOf(err)
+	if e.Status >= 500 {
+		p.log().Warn("slipswitch: request failed", "host", r.Host, "path", rawPath(r.URL), "status", e.Status, "error", e.Err)
+	}
+	header := w.Header()
+	header.Set("Proxy-Status", "slipswitch; error="+proxyStatus[e.Status])
+	header.Set("Cache-Control", "no-store")
+	switch e.Status {
+	case http.StatusUpgradeRequired:
+		header.Set("Sec-WebSocket-Version", "13")
+		header.Set("Upgrade", "websocket")
+	case http.StatusMethodNotAllowed:
+		header.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	}
+	if e.RetryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(int(e.RetryAfter.Seconds()+0.999)))
+	}
+	if p.ErrorHandler != nil {
+		p.ErrorHandler(w, r, e)
+		return
+	}
+	writeError(w, r, e)
+}
+
+// writeError answers in the form the client likes best.
+func writeError(w http.ResponseWriter, r *http.Request, e *Error) {
+	header := w.Header()
+	header.Set("X-Content-Type-Options", "nosniff")
+	accept := r.Header["Accept"]
+	switch {
+	case prefers(accept, "text/html"):
+		header.Set("Content-Type", "text/html; charset=utf-8")
+		w.WriteHeader(e.Status)
+		errorPage.Execute(w, struct {
+			Status       int
+			Text, Reason string
+		}{e.Status, http.StatusText(e.Status), e.Reason})
+	case prefers(accept, "application/json"):
+		header.Set("Content-Type", "application/json")
+		w.WriteHeader(e.Status)
+		json.NewEncoder(w).Encode(struct {
+			Status int    `json:"status"`
+			Error  string `json:"error"`
+		}{e.Status, e.Reason})
+	default:
+		header.Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(e.Status)
+		fmt.Fprintf(w, "%d %s: %s\n", e.Status, http.StatusText(e.Status), e.Reason)
+	}
+}
+
+// prefers reports whether an Accept field names a media type.
+func prefers(accept []string, mediaType string) bool {
+	for element := range tokens(accept) {
+		name, _, _ := strings.Cut(element, ";")
+		if equalFold(strings.TrimSpace(name), mediaType) {
+			return true
+		}
+	}
+	return false
+}
+
+var errorPage = template.Must(template.New("error").Parse(`<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{{.Status}} {{.Text}}</title>
+<style>
+	body { font: 1rem/1.5 system-ui, sans-serif; margin: 20vh auto 0; max-width: 32rem; padding: 0 1rem; color: #24292f; background: #fff }
+	h1 { font-size: 1.25rem; margin: 0 } p { margin: .25rem 0; color: #57606a }
+	@media (prefers-color-scheme: dark) { body { color: #e6edf3; background: #0d1117 } p { color: #8b949e } }
+</style>
+<h1>{{.Status}} {{.Text}}</h1>
+<p>{{.Reason}}</p>
+</html>
+`))
+
+// A fieldError says what is wrong with one field of a route.
+type fieldError struct{ field, value, want string }
+
+func (e *fieldError) Error() string { return fmt.Sprintf("%s %.64q %s", e.field, e.value, e.want) }
+
+// A RouteError is one thing that is wrong with one change.
+type RouteError struct {
+	Index int    `json:"index"` // of the change in its batch, from 0
+	Owner string `json:"owner,omitempty"`
+	Key   Key    `json:"key"`   // as it was given
+	Field string `json:"field"` // by its JSON name
+	Value string `json:"value"`
+	Want  string `json:"want"` // what would be right: "must …"
+}
+
+func (e *RouteError) Error() string {
+	return fmt.Sprintf("slipswitch: change %d: route %.80q: %s %.64q %s", e.Index, e.Key, e.Field, e.Value, e.Want)
+}
+
+// A BatchError says all that is wrong with a batch, none of which was applied.
+type BatchError struct{ Routes []*RouteError }
+
+func (e *BatchError) Error() string { return errors.Join(e.Unwrap()...).Error() }
+
+// Unwrap returns the route errors.
+func (e *BatchError) Unwrap() []error {
+	errs := make([]error, len(e.Routes))
+	for i, err := range e.Routes {
+		errs[i] = err
+	}
+	return errs
+}

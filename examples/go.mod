@@ -1,0 +1,7 @@
+module github.com/slipswitch/slipswitch/examples
+
+go 1.26.0
+
+require github.com/slipswitch/slipswitch v0.0.0
+
+replace github.com/slipswitch/slipswitch => ../

@@ -1,0 +1,159 @@
+package slipswitch
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// An Owner is the source a route came from, and says what it may route. The
+// zero value is the owner without a name, which may route everything.
+//
+// The first owner of a key keeps it: a route that another owner puts there is
+// held until the first one's is deleted.
+type Owner struct {
+	Name string
+
+	// Hosts are the hosts it may route: each as in a Route; a wildcard covers
+	// the hosts that it matches, and narrower wildcards. Nil: all.
+	Hosts []string
+
+	// Paths are the paths it may route, and what lies below each. Nil: all.
+	Paths []string
+
+	// Upstreams are the addresses it may lead to: "host", "host:port", or an
+	// address range such as "10.0.0.0/8". Nil: all.
+	Upstreams []string
+}
+
+// admit tells what about a valid route is outside of the owner's limits.
+func (o *Owner) admit(k Key, targets []target, wrong func(field, value, want string)) {
+	if o.Hosts != nil && !anyOf(o.Hosts, func(limit string) bool { return coversHost(limit, k.Host) }) {
+		wrong("host", k.Host, o.limit(o.Hosts))
+	}
+	if o.Paths != nil && !anyOf(o.Paths, func(limit string) bool { return coversPath(limit, k.Path) }) {
+		wrong("path", k.Path, o.limit(o.Paths))
+	}
+	for i, t := range targets {
+		if o.Upstreams != nil && !anyOf(o.Upstreams, func(limit string) bool { return coversAddress(limit, t.addr) }) {
+			wrong(fmt.Sprintf("upstreams[%d]", i), t.scheme+"://"+t.host, o.limit(o.Upstreams))
+		}
+	}
+}
+
+func (o *Owner) limit(to []string) string {
+	return fmt.Sprintf("must be within what owner %q may route: %s", o.Name, strings.Join(to, ", "))
+}
+
+func anyOf(limits []string, covers func(string) bool) bool {
+	for _, limit := range limits {
+		if covers(limit) {
+			return true
+		}
+	}
+	return false
+}
+
+func coversHost(limit, host string) bool {
+	limit, err := canonicalPattern(limit)
+	switch {
+	case err != nil:
+		return false
+	case limit == "" || limit == host:
+		return true
+	case strings.HasPrefix(limit, "**."):
+		return strings.HasSuffix(host, limit[2:])
+	case strings.HasPrefix(limit, "*."):
+		label, ok := strings.CutSuffix(host, limit[1:])
+		return ok && label != "**" && !strings.Contains(label, ".")
+	}
+	return false
+}
+
+func coversPath(limit, path string) bool {
+	above, _, err := Key{Path: limit}.canonical()
+	if err != nil {
+		return false
+	}
+	below, _, err := Key{Path: path}.canonical()
+	return err == nil && strings.HasPrefix(below, above)
+}
+
+func coversAddress(limit, addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if prefix, err := netip.ParsePrefix(limit); err == nil {
+		ip, err := netip.ParseAddr(host)
+		return err == nil && prefix.Contains(ip.Unmap())
+	}
+	return strings.EqualFold(limit, addr) || strings.EqualFold(limit, host)
+}
+
+// The chain of leaves at one key: the one that stands, then those held behind
+// it, at most one of each owner. All methods may be called on nil.
+
+// of reports whether the chain has a leaf of owner.
+func (l *leaf) of(owner string) bool {
+	for ; l != nil; l = l.held {
+		if l.owner == owner {
+			return true
+		}
+	}
+	return false
+}
+
+// with returns the chain with put in the place of its owner's leaf, or at the
+// end. It modifies put.
+func (l *leaf) with(put *leaf) *leaf {
+	switch {
+	case l == nil:
+		return put
+	case l.owner == put.owner:
+		put.held = l.held
+		if put.sameRoute(l) {
+			return l
+		}
+		return put
+	}
+	copied := *l
+	copied.held = l.held.with(put)
+	return &copied
+}
+
+// without returns the chain without owner's leaf.
+func (l *leaf) without(owner string) *leaf {
+	if l.owner == owner {
+		return l.held
+	}
+	copied := *l
+	copied.held = l.held.without(owner)
+	return &copied
+}
+
+// same reports whether both chains hold equal routes of the same owners.
+func (l *leaf) same(other *leaf) bool {
+	for ; l != nil && other != nil; l, other = l.held, other.held {
+		if l == other {
+			return true
+		}
+		if !l.sameRoute(other) {
+			return false
+		}
+	}
+	return l == other
+}
+
+func (l *leaf) sameRoute(other *leaf) bool {
+	return l.owner == other.owner && l.route.Equal(&other.route)
+}
+
+// takePlace gives the whole chain its place. The chain is not published yet,
+// but parts of it may be, and those have the place already.
+func (l *leaf) takePlace(p *place) {
+	for ; l != nil && l.place != p; l = l.held {
+		l.place = p
+	}
+}

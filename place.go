@@ -1,0 +1,115 @@
+package slipswitch
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A place is what outlives a Route at one key: its activity and its open
+// tunnels. Routes come and go at it, and a tunnel that was opened before its
+// route was deleted counts for the one that is put there later.
+//
+// Router.mu is locked before place.mu.
+type place struct {
+	router *Router
+	key    string
+	active atomic.Int64         // unix nanoseconds of the last activity
+	leaf   atomic.Pointer[leaf] // what stands here now; nil: nothing
+
+	mu      sync.Mutex
+	tunnels map[*Tunnel]struct{}
+}
+
+// use notes activity.
+func (p *place) use(now time.Time) {
+	at := now.UnixNano()
+	for {
+		last := p.active.Load()
+		if at <= last || p.active.CompareAndSwap(last, at) {
+			return
+		}
+	}
+}
+
+// lastActive returns the last activity, that of open tunnels included.
+func (p *place) lastActive() time.Time {
+	last := time.Unix(0, p.active.Load())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for t := range p.tunnels {
+		last = latest(last, t.Traffic().LastActive)
+	}
+	return last
+}
+
+func (p *place) openTunnels() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.tunnels)
+}
+
+// turn lets another leaf, or with nil none, stand here, and reports whether
+// tunnels are open. Only Router.publish calls it.
+func (p *place) turn(to *leaf) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leaf.Store(to)
+	if to != nil {
+		for t := range p.tunnels {
+			t.pair.SetIdleTimeout(to.route.IdleTimeout)
+		}
+	}
+	return len(p.tunnels) > 0
+}
+
+// enter adds a tunnel, and returns the place that it is at: another one if the
+// route was deleted and put again since the lookup.
+func (p *place) enter(t *Tunnel) *place {
+	if p.add(t, false) {
+		return p
+	}
+	r := p.router
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l := r.Table().root.find(p.key); l != nil {
+		p = l.place
+	} else if kept := r.kept[p.key]; kept != nil {
+		p = kept
+	} else {
+		r.keep(p)
+	}
+	p.add(t, true)
+	return p
+}
+
+// add adds a tunnel if the place is in use, or anyway.
+func (p *place) add(t *Tunnel, anyway bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !anyway && p.leaf.Load() == nil && len(p.tunnels) == 0 {
+		return false
+	}
+	if p.tunnels == nil {
+		p.tunnels = make(map[*Tunnel]struct{})
+	}
+	p.tunnels[t] = struct{}{}
+	return true
+}
+
+// leave removes a tunnel.
+func (p *place) leave(t *Tunnel) {
+	p.mu.Lock()
+	delete(p.tunnels, t)
+	abandoned := len(p.tunnels) == 0 && p.leaf.Load() == nil
+	p.mu.Unlock()
+	if !abandoned {
+		return
+	}
+	r := p.router
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.kept[p.key] == p && p.openTunnels() == 0 {
+		delete(r.kept, p.key)
+	}
+}

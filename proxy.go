@@ -1,0 +1,214 @@
+package slipswitch
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/slipswitch/slipswitch/internal/splice"
+)
+
+// A Proxy is an http.Handler that forwards each request to where the router's
+// table leads it at that moment. Only Router is required. The fields must not
+// be changed once it serves; its methods may be called concurrently.
+//
+// Mount it outermost: http.ServeMux and most frameworks merge slashes and
+// escape paths anew before a handler sees them.
+type Proxy struct {
+	Router *Router
+
+	// Middleware, if set, is run for each request that has a route, before it
+	// is forwarded: next forwards. It sees the match (MatchFrom), the resolved
+	// path, and headers from which all that a client must not set is gone.
+	// Headers that it adds to the request reach the upstream, headers that it
+	// adds to the response reach the client, on upgrades too.
+	//
+	// For it, an upgraded request ends with the 101: next returns and the
+	// request's context is cancelled while the tunnel lives on.
+	Middleware func(next http.Handler) http.Handler
+
+	// TunnelValue, if set, is called for each upgrade that is about to open a
+	// tunnel. What it returns is kept with the tunnel: all that one needs to
+	// know later of the request, which itself is not kept.
+	TunnelValue func(*http.Request) any
+
+	// TunnelClosed, if set, is called with the report of each tunnel that has
+	// ended, in the order of their ends, one at a time. A slow one delays
+	// reports, never traffic.
+	TunnelClosed func(CloseReport)
+
+	// TrustedProxies are the peers whose Forwarded and X-Forwarded headers are
+	// believed. Nil: nobody's; they are dropped and written anew.
+	TrustedProxies []netip.Prefix
+
+	// StrictPath refuses paths with an escaped slash or backslash, or with a
+	// semicolon: some servers split paths there.
+	StrictPath bool
+
+	// DialContext connects to upstreams. Nil: a net.Dialer. The context ends
+	// with the route's DialTimeout.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// TLSProfiles are what routes name in TLSProfile; the one named "" is for
+	// routes that name none. Protocols offered by ALPN are set by the Proxy.
+	TLSProfiles map[string]*tls.Config
+
+	// ErrorHandler answers a request that got no answer from an upstream.
+	// Nil: JSON, HTML or text, whichever the client prefers. Status and
+	// Proxy-Status, Retry-After and the like are set in w already.
+	ErrorHandler func(w http.ResponseWriter, r *http.Request, err *Error)
+
+	// Logger is told what an operator must act on. Nil: nobody.
+	Logger *slog.Logger
+
+	start   sync.Once
+	forward http.Handler // Middleware around forwardHTTP and upgrade
+	plain   http.Handler // the ReverseProxy
+	dialer  dialer
+	engine  splice.Engine
+	tunnels registry
+	reports reports
+}
+
+// ServeHTTP forwards the request, or answers 404 if there is no route.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.serve(w, r, nil) }
+
+// Handler returns a handler that forwards requests that have a route and passes
+// all others, untouched, to next.
+func (p *Proxy) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, next) })
+}
+
+// serve is the way of every request: look up, clean, Middleware, forward.
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	p.start.Do(p.init)
+	match, err := p.match(r)
+	switch {
+	case errors.Is(err, ErrNoRoute) && next != nil:
+		next.ServeHTTP(w, r)
+		return
+	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
+		err = &Error{Status: http.StatusMethodNotAllowed, Reason: "CONNECT and TRACE are not forwarded"}
+	}
+	if r.ProtoMajor == 1 && offersUpgrade(r.Header) {
+		// Whatever is answered but a 101, the connection ends with it: what the
+		// client sent early must not be read as its next request.
+		w.Header().Set("Connection", "close")
+	}
+	if err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	match.leaf.place.use(time.Now())
+	p.forward.ServeHTTP(w, p.admit(r, match))
+}
+
+func (p *Proxy) init() {
+	p.dialer.init(p)
+	p.plain = p.reverseProxy()
+	p.forward = http.HandlerFunc(p.forwardRequest)
+	if p.Middleware != nil {
+		p.forward = p.Middleware(p.forward)
+	}
+	p.engine.Logger = p.Logger
+	p.reports.hook = p.TunnelClosed
+}
+
+func (p *Proxy) log() *slog.Logger {
+	if p.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return p.Logger
+}
+
+// match looks up a request by the host it names and the path as it was spelt.
+func (p *Proxy) match(r *http.Request) (Match, error) {
+	path := rawPath(r.URL)
+	match, err := p.Router.Lookup(r.Host, path)
+	if err != nil {
+		return match, err
+	}
+	if err := validQuery(r.URL.RawQuery); err != nil {
+		return match, badRequest("query", "", err)
+	}
+	if p.StrictPath {
+		if err := strictPath(path); err != nil {
+			return match, badRequest("path", path, err)
+		}
+	}
+	return match, nil
+}
+
+// rawPath returns a URL's path as the client spelt it, unless a handler in
+// front has changed it.
+func rawPath(u *url.URL) string {
+	if u.RawPath != "" {
+		if path, err := url.PathUnescape(u.RawPath); err == nil && path == u.Path {
+			return u.RawPath
+		}
+	}
+	return u.EscapedPath()
+}
+
+// An exchange is what the context of an admitted request carries.
+type exchange struct {
+	match   Match
+	upgrade string      // the protocol that is asked for and may be spoken, or ""
+	offers  []string    // the client's Upgrade fields
+	opaque  bool        // the tunnel's bytes are no WebSocket frames
+	trailer http.Header // the client's, complete once the body is read
+}
+
+type exchangeKey struct{}
+
+func exchangeFrom(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+// MatchFrom returns the match of the request that has this context; false
+// outside of a Proxy.
+func MatchFrom(ctx context.Context) (Match, bool) {
+	x := exchangeFrom(ctx)
+	if x == nil {
+		return Match{}, false
+	}
+	return x.match, true
+}
+
+// admit returns the request as Middleware may see it: with its match in the
+// context, its path resolved, its headers clean.
+func (p *Proxy) admit(r *http.Request, match Match) *http.Request {
+	x := &exchange{match: match, offers: r.Header["Upgrade"], trailer: r.Trailer}
+	x.upgrade = upgradeProtocol(r, match.Route)
+	x.opaque = x.upgrade != "websocket" || hasParameter(r.URL.RawQuery, match.Route.OpaqueQuery)
+	admitted := r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	if match.Path != rawPath(r.URL) {
+		resolved := *r.URL
+		resolved.RawPath = match.Path
+		resolved.Path, _ = url.PathUnescape(match.Path)
+		admitted.URL = &resolved
+	}
+	p.cleanRequest(admitted, match)
+	return admitted
+}
+
+// forwardRequest is the innermost handler: what Middleware's next does.
+func (p *Proxy) forwardRequest(w http.ResponseWriter, r *http.Request) {
+	x := exchangeFrom(r.Context())
+	switch {
+	case x.upgrade != "":
+		p.upgrade(w, r, x)
+	case redirectsToSlash(r, x.match):
+		redirectToSlash(w, r, x.match)
+	default:
+		p.forwardHTTP(w, r, x)
+	}
+}

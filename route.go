@@ -1,0 +1,250 @@
+package slipswitch
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// MaxRoute is how long a route may be as JSON, in bytes.
+const MaxRoute = 64 << 10
+
+// A Route leads from a host and path to upstreams. It is plain data: it can be
+// compared, copied, and sent as JSON, in which durations are texts such as
+// "120s". A route taken from a [Table] must not be modified.
+//
+// Host, Path and Exact are the route's identity; see [Key].
+type Route struct {
+	Host  string `json:"host,omitempty"`
+	Path  string `json:"path"`
+	Exact bool   `json:"exact,omitempty"`
+
+	// Upstreams are tried in random order, the next when one cannot be reached.
+	// There must be at least one.
+	Upstreams []Upstream `json:"upstreams"`
+
+	// StripPath removes Path from the front of what is forwarded. A GET or HEAD
+	// of the bare path is then answered with a redirect to the path with a
+	// slash, so that relative links work.
+	StripPath bool `json:"stripPath,omitempty"`
+
+	// UpstreamHost is the Host that the upstream is sent. Empty: the client's.
+	UpstreamHost string `json:"upstreamHost,omitempty"`
+
+	// TLSProfile names one of Proxy.TLSProfiles for https upstreams. Empty: the
+	// system's certificate authorities, no client certificate.
+	TLSProfile string `json:"tlsProfile,omitempty"`
+
+	// Protocols are the upgrade protocols besides "websocket" that may pass,
+	// in lower case. Their bytes are not looked at.
+	Protocols []string `json:"protocols,omitempty"`
+
+	// OpaqueQuery, such as "skipWebSocketFrames=true", marks upgrades whose
+	// query has this parameter: they say websocket, but send no frames.
+	OpaqueQuery string `json:"opaqueQuery,omitempty"`
+
+	// MaxBody is how many bytes a request's body may have; more is answered
+	// with 413. Zero: unlimited.
+	MaxBody int64 `json:"maxBody,omitempty"`
+
+	// DialTimeout bounds the connecting to one upstream. Zero: 10 s.
+	DialTimeout time.Duration `json:"-"`
+
+	// HandshakeTimeout bounds an upgrade from dial to answer. Zero: 30 s, or
+	// DialTimeout if that is longer.
+	HandshakeTimeout time.Duration `json:"-"`
+
+	// HeaderTimeout bounds the wait for a response's header once the request is
+	// written. Zero: none, as long polling needs.
+	HeaderTimeout time.Duration `json:"-"`
+
+	// StreamTimeout bounds the wait between two reads of a response's body.
+	// Zero: none.
+	StreamTimeout time.Duration `json:"-"`
+
+	// StallTimeout bounds how long a peer may take nothing of what waits to be
+	// written to it. Zero: 5 min.
+	StallTimeout time.Duration `json:"-"`
+
+	// IdleTimeout ends a tunnel that has carried no byte, in either direction,
+	// for so long; a ping is bytes, too. A change applies to open tunnels.
+	// Zero: none.
+	IdleTimeout time.Duration `json:"-"`
+
+	// LifeTimeout ends a tunnel so long after it was opened. Zero: none.
+	LifeTimeout time.Duration `json:"-"`
+
+	// Labels are for selecting routes.
+	Labels map[string]string `json:"labels,omitempty"`
+
+	// Meta is the caller's own JSON value. It is kept, and never read.
+	Meta json.RawMessage `json:"meta,omitempty"`
+}
+
+// Key returns the route's identity.
+func (r *Route) Key() Key { return Key{r.Host, r.Path, r.Exact} }
+
+// Equal reports whether r and other are the same in every field.
+func (r *Route) Equal(other *Route) bool {
+	return r.Key() == other.Key() &&
+		slices.Equal(r.Upstreams, other.Upstreams) &&
+		r.StripPath == other.StripPath &&
+		r.UpstreamHost == other.UpstreamHost &&
+		r.TLSProfile == other.TLSProfile &&
+		slices.Equal(r.Protocols, other.Protocols) &&
+		r.OpaqueQuery == other.OpaqueQuery &&
+		r.MaxBody == other.MaxBody &&
+		r.DialTimeout == other.DialTimeout &&
+		r.HandshakeTimeout == other.HandshakeTimeout &&
+		r.HeaderTimeout == other.HeaderTimeout &&
+		r.StreamTimeout == other.StreamTimeout &&
+		r.StallTimeout == other.StallTimeout &&
+		r.IdleTimeout == other.IdleTimeout &&
+		r.LifeTimeout == other.LifeTimeout &&
+		maps.Equal(r.Labels, other.Labels) &&
+		bytes.Equal(r.Meta, other.Meta)
+}
+
+// clone returns a copy that shares no memory that the caller could modify.
+func (r *Route) clone() Route {
+	c := *r
+	c.Upstreams = slices.Clone(r.Upstreams)
+	c.Protocols = slices.Clone(r.Protocols)
+	c.Labels = maps.Clone(r.Labels)
+	c.Meta = bytes.Clone(r.Meta)
+	return c
+}
+
+// validate checks all fields but the key's and the upstreams', and tells what
+// is wrong with each.
+func (r *Route) validate(wrong func(field, value, want string)) {
+	if len(r.Upstreams) == 0 {
+		wrong("upstreams", "", "must name at least one, such as http://10.0.0.7:8080")
+	}
+	if r.UpstreamHost != "" {
+		if _, _, err := scanHost(r.UpstreamHost); err != nil {
+			wrong("upstreamHost", r.UpstreamHost, err.Error())
+		}
+	}
+	for i, protocol := range r.Protocols {
+		field := fmt.Sprintf("protocols[%d]", i)
+		switch {
+		case !isToken(strings.Replace(protocol, "/", "", 1)) || strings.ToLower(protocol) != protocol:
+			wrong(field, protocol, "must be a protocol name in lower case (RFC 9110 §7.8)")
+		case protocol == "websocket" || protocol == "h2c":
+			wrong(field, protocol, "must not be listed: websocket always passes, h2c never")
+		}
+	}
+	if r.MaxBody < 0 {
+		wrong("maxBody", fmt.Sprint(r.MaxBody), "must be a number of bytes, or 0 for no limit")
+	}
+	for _, t := range []struct {
+		field string
+		value time.Duration
+	}{
+		{"dialTimeout", r.DialTimeout},
+		{"handshakeTimeout", r.HandshakeTimeout},
+		{"headerTimeout", r.HeaderTimeout},
+		{"streamTimeout", r.StreamTimeout},
+		{"stallTimeout", r.StallTimeout},
+		{"idleTimeout", r.IdleTimeout},
+		{"lifeTimeout", r.LifeTimeout},
+	} {
+		if t.value < 0 {
+			wrong(t.field, t.value.String(), "must not be negative")
+		}
+	}
+	if r.Meta != nil && !json.Valid(r.Meta) {
+		wrong("meta", string(r.Meta[:min(len(r.Meta), 32)]), "must be a JSON value")
+	}
+	if n := r.jsonSize(); n > MaxRoute {
+		wrong("route", fmt.Sprintf("%d bytes", n), fmt.Sprintf("must be at most %d bytes long as JSON", MaxRoute))
+	}
+}
+
+// jsonSize returns the length of the route as JSON, or less than the limit if
+// it cannot be near it.
+func (r *Route) jsonSize() int {
+	n := len(r.Host) + len(r.Path) + len(r.UpstreamHost) + len(r.TLSProfile) + len(r.OpaqueQuery) + len(r.Meta)
+	for _, u := range r.Upstreams {
+		n += len(u.URL) + 16
+	}
+	for _, p := range r.Protocols {
+		n += len(p) + 4
+	}
+	for k, v := range r.Labels {
+		n += len(k) + len(v) + 8
+	}
+	if n < (MaxRoute-1024)/6 { // \u00XX, the longest that JSON makes of a byte
+		return n
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return n
+	}
+	return len(b)
+}
+
+// routeJSON is a view of a route as JSON: the same fields, durations as texts.
+type routeJSON struct {
+	*plainRoute
+	DialTimeout      *durationText `json:"dialTimeout,omitzero"`
+	HandshakeTimeout *durationText `json:"handshakeTimeout,omitzero"`
+	HeaderTimeout    *durationText `json:"headerTimeout,omitzero"`
+	StreamTimeout    *durationText `json:"streamTimeout,omitzero"`
+	StallTimeout     *durationText `json:"stallTimeout,omitzero"`
+	IdleTimeout      *durationText `json:"idleTimeout,omitzero"`
+	LifeTimeout      *durationText `json:"lifeTimeout,omitzero"`
+}
+
+type plainRoute Route // Route without its methods
+
+func (r *Route) json() *routeJSON {
+	return &routeJSON{
+		plainRoute:       (*plainRoute)(r),
+		DialTimeout:      (*durationText)(&r.DialTimeout),
+		HandshakeTimeout: (*durationText)(&r.HandshakeTimeout),
+		HeaderTimeout:    (*durationText)(&r.HeaderTimeout),
+		StreamTimeout:    (*durationText)(&r.StreamTimeout),
+		StallTimeout:     (*durationText)(&r.StallTimeout),
+		IdleTimeout:      (*durationText)(&r.IdleTimeout),
+		LifeTimeout:      (*durationText)(&r.LifeTimeout),
+	}
+}
+
+// MarshalJSON leaves out what is zero.
+func (r Route) MarshalJSON() ([]byte, error) { return json.Marshal(r.json()) }
+
+// UnmarshalJSON is strict: a field that routes do not have is an error.
+func (r *Route) UnmarshalJSON(data []byte) error {
+	var read Route
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(read.json()); err != nil {
+		return fmt.Errorf("slipswitch: route: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	*r = read
+	return nil
+}
+
+// A durationText is a time.Duration as a JSON text.
+type durationText time.Duration
+
+func (d durationText) IsZero() bool { return d == 0 }
+
+func (d durationText) MarshalText() ([]byte, error) {
+	return []byte(time.Duration(d).String()), nil
+}
+
+func (d *durationText) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf(`duration %q must be a text such as "120s" or "1h30m"`, text)
+	}
+	*d = durationText(parsed)
+	return nil
+}

@@ -1,0 +1,268 @@
+package slipswitch
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Router holds the current Table. Its zero value is an empty router. All its
+// methods may be called concurrently: readers never wait, writers wait for
+// each other.
+type Router struct {
+	current atomic.Pointer[Table]
+
+	mu   sync.Mutex        // serialises writers
+	kept map[string]*place // places without a route that have tunnels open
+}
+
+// Table returns the current table.
+func (r *Router) Table() *Table {
+	if t := r.current.Load(); t != nil {
+		return t
+	}
+	r.current.CompareAndSwap(nil, &Table{replaced: make(chan struct{})})
+	return r.current.Load()
+}
+
+// Lookup looks up in the current table. See [Table.Lookup].
+func (r *Router) Lookup(host, path string) (Match, error) { return r.Table().Lookup(host, path) }
+
+// A Change is one change to a table as plain data: stores, logs and the REST
+// API use it, too. Exactly one of its fields is set.
+type Change struct {
+	Put    *Route `json:"put,omitempty"`    // adds the route, or replaces the one with its key
+	Delete *Key   `json:"delete,omitempty"` // deletes the route with this key, if there is one
+}
+
+// Apply makes all changes for an owner in one batch. See [Router.Update].
+func (r *Router) Apply(owner *Owner, changes ...Change) (version uint64, err error) {
+	return r.Update(func(tx *Txn) error {
+		tx.As(owner).Apply(changes...)
+		return nil
+	})
+}
+
+// Update calls change with a transaction and, if it returns nil, publishes all
+// that it did in one swap: every lookup sees all of it or nothing. It returns
+// the version of the table that has the changes.
+//
+// If change returns an error, or anything in the batch is invalid (then the
+// error is a [*BatchError] that says all that is), nothing is changed. A batch
+// that leaves everything as it was publishes nothing.
+//
+// change must not call Update, and the transaction ends with it.
+func (r *Router) Update(change func(*Txn) error) (version uint64, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	base := r.Table()
+	tx := &Txn{batch: &batch{router: r, base: base, root: base.root, now: time.Now()}, owner: &Owner{}}
+	if err := change(tx); err != nil {
+		return base.version, err
+	}
+	if tx.errs != nil {
+		return base.version, &BatchError{tx.errs}
+	}
+	return r.publish(tx.batch).version, nil
+}
+
+// publish swaps in the batch's table and tells the places that changed. The
+// lock is held.
+func (r *Router) publish(b *batch) *Table {
+	next := &Table{
+		version:   b.base.version + 1,
+		root:      b.root,
+		size:      b.base.size,
+		wildcards: b.base.wildcards,
+		deepest:   b.base.deepest,
+		replaced:  make(chan struct{}),
+	}
+	type turn struct{ was, is *leaf }
+	var turns []turn
+	seen := make(map[string]struct{}, len(b.touched))
+	for _, key := range b.touched {
+		was, is := b.base.root.find(key), b.root.find(key)
+		if _, again := seen[key]; again || was == is {
+			continue
+		}
+		seen[key] = struct{}{}
+		turns = append(turns, turn{was, is})
+		switch n := wildcardLabels(key); {
+		case was == nil:
+			next.size++
+			if n > 0 {
+				next.wildcards++
+				next.deepest = max(next.deepest, n)
+			}
+		case is == nil:
+			next.size--
+			if n > 0 {
+				next.wildcards--
+			}
+		}
+	}
+	if turns == nil {
+		return b.base
+	}
+	if next.wildcards == 0 {
+		next.deepest = 0
+	}
+	r.current.Store(next)
+	for _, turn := range turns {
+		if turn.is != nil {
+			turn.is.place.turn(turn.is)
+			turn.is.place.use(b.now)
+			delete(r.kept, turn.is.key)
+		} else if place := turn.was.place; place.turn(nil) {
+			r.keep(place)
+		}
+	}
+	close(b.base.replaced)
+	return next
+}
+
+// keep remembers a place that has tunnels but no route. The lock is held.
+func (r *Router) keep(p *place) {
+	if r.kept == nil {
+		r.kept = make(map[string]*place)
+	}
+	r.kept[p.key] = p
+}
+
+// A Txn collects the changes of one batch. Only the function that was given it
+// may use it, and only until that returns.
+//
+// What is invalid is collected, too, and makes the whole batch fail.
+type Txn struct {
+	*batch
+	owner *Owner
+}
+
+// A batch is what the transactions of all owners in one Update share.
+type batch struct {
+	router  *Router
+	base    *Table
+	root    *node
+	touched []string // tree keys, in order, some of them twice
+	changes int      // how many there have been, the invalid ones too
+	errs    []*RouteError
+	now     time.Time
+}
+
+// As returns a view of the same transaction whose changes are those of another
+// owner. A nil owner is the one without a name.
+func (tx *Txn) As(owner *Owner) *Txn {
+	if owner == nil {
+		owner = &Owner{}
+	}
+	return &Txn{tx.batch, owner}
+}
+
+// Apply makes the changes in their order.
+func (tx *Txn) Apply(changes ...Change) {
+	for _, c := range changes {
+		switch {
+		case c.Put != nil && c.Delete == nil:
+			tx.Put(*c.Put)
+		case c.Delete != nil && c.Put == nil:
+			tx.DeleteKey(*c.Delete)
+		default:
+			tx.wrong(Key{})("change", "", "must have exactly one of put and delete")
+			tx.changes++
+		}
+	}
+}
+
+// Put adds a route, or replaces this owner's route with the same key. A route
+// equal to the one that stands there changes nothing. The route is copied.
+//
+// If another owner has the key, the route is held until that one's is deleted.
+func (tx *Txn) Put(route Route) {
+	defer func() { tx.changes++ }()
+	valid := len(tx.errs)
+	wrong := tx.wrong(route.Key())
+	key, kept, err := route.Key().canonical()
+	if bad, ok := errors.AsType[*fieldError](err); ok {
+		wrong(bad.field, bad.value, bad.want)
+	}
+	targets := parseTargets(&route, wrong)
+	route.validate(wrong)
+	if err == nil {
+		tx.owner.admit(kept, targets, wrong)
+	}
+	if len(tx.errs) > valid {
+		return
+	}
+	put := &leaf{key: key, route: route.clone(), owner: tx.owner.Name, targets: targets, version: tx.base.version + 1}
+	put.route.Host, put.route.Path = kept.Host, kept.Path
+	tx.set(key, tx.root.find(key).with(put))
+}
+
+// Delete deletes this owner's prefix route for host and path, and reports
+// whether there was one.
+func (tx *Txn) Delete(host, path string) bool { return tx.DeleteKey(Key{Host: host, Path: path}) }
+
+// DeleteKey deletes this owner's route with the key k, and reports whether
+// there was one.
+func (tx *Txn) DeleteKey(k Key) bool {
+	defer func() { tx.changes++ }()
+	key, _, err := k.canonical()
+	if bad, ok := errors.AsType[*fieldError](err); ok {
+		tx.wrong(k)(bad.field, bad.value, bad.want)
+		return false
+	}
+	return tx.delete(key)
+}
+
+// Clear deletes all routes of this owner. Clear and then Put replaces them:
+// what is put again as it was is no change.
+func (tx *Txn) Clear() {
+	for l := range tx.root.all("") {
+		if l.of(tx.owner.Name) {
+			tx.delete(l.key)
+		}
+	}
+}
+
+func (tx *Txn) delete(key string) bool {
+	top := tx.root.find(key)
+	if !top.of(tx.owner.Name) {
+		return false
+	}
+	tx.set(key, top.without(tx.owner.Name))
+	return true
+}
+
+// set lets l stand at key; nil: nothing. It goes back to the base table's leaf
+// where that is the same.
+func (tx *Txn) set(key string, l *leaf) {
+	was := tx.base.root.find(key)
+	switch {
+	case l.same(was):
+		l = was
+	case l == nil:
+	case was != nil:
+		l.takePlace(was.place)
+	case tx.router.kept[key] != nil:
+		l.takePlace(tx.router.kept[key])
+	default:
+		l.takePlace(&place{router: tx.router, key: key})
+	}
+	if l == nil && tx.root.find(key) == nil {
+		return
+	}
+	if l == nil {
+		tx.root = tx.root.remove(key)
+	} else {
+		tx.root = tx.root.insert(key, l)
+	}
+	tx.touched = append(tx.touched, key)
+}
+
+// wrong returns a function that adds what is wrong with the current change.
+func (tx *Txn) wrong(key Key) func(field, value, want string) {
+	return func(field, value, want string) {
+		tx.errs = append(tx.errs, &RouteError{tx.changes, tx.owner.Name, key, field, value, want})
+	}
+}

@@ -1,0 +1,41 @@
+package slipswitch
+
+import (
+	"time"
+
+	"github.com/slipswitch/slipswitch/internal/splice"
+)
+
+// This file is the seam to the engine: two connections in, one end out.
+
+// run hands a tunnel's connections to the engine.
+func (t *Tunnel) run(at *place, c splice.Config) {
+	p := t.proxy
+	t.opened = time.Now()
+	var end splice.End
+	c.Ended = func(e splice.End) {
+		end = e
+		if !t.state.CompareAndSwap(tunnelStarting, tunnelEnded) {
+			t.finish(e)
+		}
+	}
+	t.pair = p.engine.Start(c)
+	t.place = at.enter(t)
+	if l := t.place.leaf.Load(); l != nil && l.route.IdleTimeout != c.IdleTimeout {
+		t.pair.SetIdleTimeout(l.route.IdleTimeout)
+	}
+	if !p.tunnels.enter(t) {
+		t.pair.Close("shutdown", 0, "") // Shutdown began meanwhile
+	}
+	if !t.state.CompareAndSwap(tunnelStarting, tunnelOpen) {
+		t.finish(end)
+	}
+}
+
+// finish is called once, when both connections are closed.
+func (t *Tunnel) finish(end splice.End) {
+	t.place.use(trafficOf(end.Stats).LastActive)
+	t.place.leave(t)
+	t.proxy.reports.add(t.report(end))
+	t.proxy.tunnels.leave(t)
+}

@@ -1,0 +1,159 @@
+package slipswitch
+
+import (
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/slipswitch/slipswitch/internal/splice"
+)
+
+// A Tunnel is one upgraded connection, from its 101 to its close. Its methods
+// may be called concurrently, also after its end.
+type Tunnel struct {
+	proxy    *Proxy
+	id       uint64
+	match    Key
+	version  uint64
+	client   string
+	upstream string
+	value    any
+	opened   time.Time
+	place    *place
+	pair     *splice.Pair
+	state    atomic.Int32
+}
+
+// States of a tunnel. It may end before its start has returned.
+const (
+	tunnelStarting = iota
+	tunnelOpen
+	tunnelEnded
+)
+
+// ID is unique in the Proxy, and grows with each tunnel.
+func (t *Tunnel) ID() uint64 { return t.id }
+
+// Route is the key of the route that the tunnel was opened by. The route there
+// may be another one by now, or none.
+func (t *Tunnel) Route() Key { return t.match }
+
+// Version is that of the table that the tunnel was opened by.
+func (t *Tunnel) Version() uint64 { return t.version }
+
+// Client is the address of the client: the peer's, or what a trusted proxy has
+// said.
+func (t *Tunnel) Client() string { return t.client }
+
+// Upstream is the URL of the upstream, without path.
+func (t *Tunnel) Upstream() string { return t.upstream }
+
+// Value is what Proxy.TunnelValue has returned.
+func (t *Tunnel) Value() any { return t.value }
+
+// Opened is when the tunnel was opened.
+func (t *Tunnel) Opened() time.Time { return t.opened }
+
+// Traffic returns what the tunnel has carried so far.
+func (t *Tunnel) Traffic() Traffic { return trafficOf(t.pair.Stats()) }
+
+// Traffic is what a tunnel has carried. Messages are WebSocket messages, 0 in
+// a tunnel whose bytes are not looked at.
+type Traffic struct {
+	ClientBytes      int64     `json:"clientBytes"` // sent by the client
+	ClientMessages   int64     `json:"clientMessages"`
+	UpstreamBytes    int64     `json:"upstreamBytes"` // sent by the upstream
+	UpstreamMessages int64     `json:"upstreamMessages"`
+	LastData         time.Time `json:"lastData,omitzero"`   // any byte, either way
+	LastActive       time.Time `json:"lastActive,omitzero"` // without ping, pong and close
+}
+
+func trafficOf(s splice.Stats) Traffic {
+	client, upstream := s.From[splice.Client], s.From[splice.Upstream]
+	return Traffic{
+		client.Bytes, client.Messages, upstream.Bytes, upstream.Messages,
+		latest(client.LastData, upstream.LastData), latest(client.LastActive, upstream.LastActive),
+	}
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// A registry knows the open tunnels of a Proxy.
+type registry struct {
+	mu    sync.Mutex
+	open  map[uint64]*Tunnel
+	last  uint64        // the last ID
+	shut  bool          // no more tunnels
+	empty chan struct{} // closed when the last has ended; nil while nobody waits for that
+}
+
+// closed reports whether no more tunnels may be opened.
+func (g *registry) closed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.shut
+}
+
+// all returns the open tunnels in the order in which they were opened.
+func (g *registry) all() []*Tunnel {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	tunnels := make([]*Tunnel, 0, len(g.open))
+	for _, t := range g.open {
+		tunnels = append(tunnels, t)
+	}
+	slices.SortFunc(tunnels, func(a, b *Tunnel) int { return int(int64(a.id - b.id)) })
+	return tunnels
+}
+
+// close forbids further tunnels and returns a channel that is closed when none
+// is left.
+func (g *registry) close() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = true
+	if g.empty == nil {
+		g.empty = make(chan struct{})
+	}
+	empty := g.empty
+	g.settle()
+	return empty
+}
+
+func (g *registry) settle() {
+	if g.empty != nil && len(g.open) == 0 {
+		close(g.empty)
+		g.empty = nil
+	}
+}
+
+// enter gives a tunnel its ID, and reports whether it may stay.
+func (g *registry) enter(t *Tunnel) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open == nil {
+		g.open = make(map[uint64]*Tunnel)
+	}
+	g.last++
+	t.id = g.last
+	g.open[t.id] = t
+	return !g.shut
+}
+
+func (g *registry) leave(t *Tunnel) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.open, t.id)
+	g.settle()
+}
+
+// Tunnels yields the tunnels that are open now, in the order in which they
+// were opened.
+func (p *Proxy) Tunnels() iter.Seq[*Tunnel] { return slices.Values(p.tunnels.all()) }
