@@ -1,0 +1,197 @@
+package splice
+
+import (
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// Engine carries tunnels. Its zero value is ready to use. It starts with its first tunnel and ends with its last:
+// without tunnels it holds no goroutine and no descriptor. Its fields are read when it starts.
+type Engine struct {
+	// PipeSize is the size in bytes of the pipes large payload is moved through. Zero means 256 KiB.
+	// 1 MiB spends less processor time yet; it is the most an unprivileged process may have
+	// (/proc/sys/fs/pipe-max-size). A pipe that turns out smaller than 64 KiB is not used.
+	PipeSize int
+
+	// MaxPipes is how many pipes there may be at once, each costing two descriptors and up to PipeSize of kernel
+	// memory. Zero means 64; negative means none: everything is copied.
+	MaxPipes int
+
+	// KeepAlive is set on every TCP connection. Where its fields are zero, a connection is probed after 60 s of
+	// silence, every 15 s, and given up after 4 probes. Negative Idle leaves connections as they are.
+	KeepAlive net.KeepAliveConfig
+
+	// Portable carries all tunnels by goroutines that copy, as tunnels over TLS are carried anyway. It is there
+	// for tests and comparisons.
+	Portable bool
+
+	// Logger hears once per start what costs the fast path. Nil discards.
+	Logger *slog.Logger
+
+	mu      sync.Mutex
+	tunnels int
+	machine *machine // nil while there is no tunnel
+}
+
+// Config describes one tunnel.
+type Config struct {
+	// Client and Upstream are the two connections. The engine owns them from Start on and closes them.
+	//
+	// A connection that only wraps another without touching its bytes should implement Transparent,
+	// else the tunnel is carried by the portable pump.
+	Client, Upstream net.Conn
+
+	// FromClient and FromUpstream are bytes that have been read from a side already and not yet written to
+	// the other. They go first. The engine copies them before Start returns.
+	FromClient, FromUpstream []byte
+
+	// Opaque carries bytes that are not WebSocket frames, or not to be looked at: no messages are counted, any
+	// byte is activity, and no Close frame is sent.
+	Opaque bool
+
+	// ActivitySize is the payload, in bytes, under which a message is not activity. Zero counts all.
+	ActivitySize int
+
+	IdleTimeout   time.Duration // without a byte either way; zero means none
+	StallTimeout  time.Duration // without a byte being taken by a side there are some for; zero means none
+	LifeTimeout   time.Duration // since Start; zero means none
+	LingerTimeout time.Duration // without a byte after one side has ended; zero means 30 s
+
+	// Ended is called exactly once, when both connections are closed. It must not block.
+	// It may be called before Start returns.
+	Ended func(End)
+}
+
+// Transparent is a connection that wraps another and leaves its bytes alone: to count connections, say. The engine
+// reads and writes what Transparent returns, without the wrapper taking notice, and at the end
+// closes the wrapper.
+type Transparent interface {
+	net.Conn
+	Transparent() net.Conn
+}
+
+// Start begins to carry a tunnel and returns at once.
+func (e *Engine) Start(c Config) *Pair {
+	m := e.enter()
+	p := newPair(m, c)
+	if !m.loops.carry(p, c) {
+		carryPortable(p, c)
+	}
+	return p
+}
+
+// Tunnels returns how many tunnels are open.
+func (e *Engine) Tunnels() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.tunnels
+}
+
+// enter counts a tunnel in and starts the machine for the first one.
+func (e *Engine) enter() *machine {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.tunnels++; e.tunnels == 1 {
+		e.machine = startMachine(e)
+	}
+	return e.machine
+}
+
+// leave counts a tunnel out and stops the machine with the last one.
+func (e *Engine) leave() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.tunnels--; e.tunnels == 0 {
+		e.machine.stop()
+		e.machine = nil
+	}
+}
+
+func (e *Engine) pipeSize() int {
+	if e.PipeSize > 0 {
+		return e.PipeSize
+	}
+	return 256 << 10
+}
+
+func (e *Engine) maxPipes() int {
+	if e.MaxPipes != 0 {
+		return max(e.MaxPipes, 0)
+	}
+	return 64
+}
+
+func (e *Engine) keepAlive() net.KeepAliveConfig {
+	k := e.KeepAlive
+	k.Enable = true
+	if k.Idle == 0 {
+		k.Idle = 60 * time.Second
+	}
+	if k.Interval == 0 {
+		k.Interval = 15 * time.Second
+	}
+	if k.Count == 0 {
+		k.Count = 4
+	}
+	return k
+}
+
+func (e *Engine) logger() *slog.Logger {
+	if e.Logger != nil {
+		return e.Logger
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
+// machine is what a running engine consists of.
+type machine struct {
+	engine *Engine
+	clock  *clock
+	loops  *loops // nil where there is only the portable pump
+	slow   sync.Once
+	large  sync.Pool // of *[bufferSize]byte
+}
+
+func startMachine(e *Engine) *machine {
+	m := &machine{engine: e, clock: startClock()}
+	if !e.Portable {
+		m.loops = startLoops(m)
+	}
+	return m
+}
+
+func (m *machine) stop() {
+	m.clock.stop()
+	m.loops.stop()
+}
+
+// copying notes why a tunnel is carried without the fast path.
+func (m *machine) copying(reason string) {
+	m.slow.Do(func() {
+		m.engine.logger().Info("slipswitch: tunnels are carried by copying", "reason", reason)
+	})
+}
+
+// fit returns the buffer to read into next, after n bytes came into the last one: a large one while much comes.
+func (m *machine) fit(last []byte, n int) []byte {
+	switch {
+	case len(last) == quietSize && n == quietSize:
+		if large, ok := m.large.Get().(*[bufferSize]byte); ok {
+			return large[:]
+		}
+		return make([]byte, bufferSize)
+	case len(last) == bufferSize && n < quietSize:
+		m.give(last)
+		return make([]byte, quietSize)
+	}
+	return last
+}
+
+// give takes a large buffer back.
+func (m *machine) give(buffer []byte) {
+	if len(buffer) == bufferSize {
+		m.large.Put((*[bufferSize]byte)(buffer))
+	}
+}

@@ -1,0 +1,136 @@
+package splice
+
+import (
+	"crypto/rand"
+	"sync/atomic"
+
+	"github.com/slipswitch/slipswitch/internal/wsframe"
+)
+
+// flow is one direction of a tunnel: what came from one side and is for the other. Its carrier owns it;
+// the counters may be read by anybody.
+type flow struct {
+	from   Side
+	opaque atomic.Bool
+
+	bytes, messages  atomic.Int64
+	lastData, active atomic.Int64 // clock times, 0 before the first
+
+	frames       wsframe.Tracker
+	activitySize uint64
+
+	// stuck is when the receiver stopped taking bytes there are for it; 0 while it does.
+	stuck atomic.Int64
+
+	// What has happened to the flow, in this order; any may be skipped.
+	sealed bool // it ends here: what comes from its side from now on is read and discarded
+	room   bool // it was sealed between two frames, so that one of ours may follow
+	eof    bool // its side has ended
+	fin    bool // its receiver has been told of the end
+}
+
+func (f *flow) init(from Side, opaque bool, activitySize int) {
+	f.from = from
+	f.opaque.Store(opaque)
+	f.frames.Masked = from == Client
+	f.activitySize = uint64(max(activitySize, 0))
+}
+
+// take looks at bytes that came from the flow's side and returns how many of them are for the other. With ending set
+// the flow is sealed at the first boundary.
+func (f *flow) take(p []byte, now int64, ending bool) (keep int) {
+	f.lastData.Store(now)
+	for rest := p; len(rest) > 0; {
+		if f.opaque.Load() {
+			f.active.Store(now)
+			if !f.sealed {
+				keep += len(rest)
+			}
+			break
+		}
+		n, ended := f.frames.Next(rest)
+		if f.frames.Violated() {
+			f.opaque.Store(true)
+			continue
+		}
+		rest = rest[n:]
+		if !f.sealed {
+			keep += n
+		}
+		f.judge(ended, now)
+		if ended && ending {
+			f.seal()
+		}
+	}
+	if keep > 0 {
+		f.bytes.Add(int64(keep))
+	}
+	return keep
+}
+
+// skip is take for n bytes of the current frame's payload, or of an opaque flow, that nobody looks at.
+func (f *flow) skip(n int, now int64, ending bool) {
+	f.lastData.Store(now)
+	f.bytes.Add(int64(n))
+	if f.opaque.Load() {
+		f.active.Store(now)
+		return
+	}
+	ended := f.frames.Skip(uint64(n))
+	f.judge(ended, now)
+	if ended && ending {
+		f.seal()
+	}
+}
+
+// judge counts after a part of a frame has come by.
+func (f *flow) judge(ended bool, now int64) {
+	h := f.frames.Frame()
+	if !h.Data() {
+		return
+	}
+	if ended && h.Final {
+		f.messages.Add(1)
+	}
+	if f.frames.MessageSize() >= f.activitySize {
+		f.active.Store(now)
+	}
+}
+
+// seal seals the flow if this is a boundary, or if no boundary will ever be known.
+func (f *flow) seal() {
+	if f.sealed {
+		return
+	}
+	f.sealed = f.opaque.Load() || f.frames.Boundary()
+	f.room = f.sealed && !f.opaque.Load() && !f.closed()
+}
+
+// farewell returns the Close frame that a sealed flow ends with, or nil where there can be none.
+func (f *flow) farewell(o *order) []byte {
+	if o.code == 0 || !f.room {
+		return nil
+	}
+	if f.from == Upstream {
+		return wsframe.AppendClose(nil, o.code, o.reason, nil)
+	}
+	var key [4]byte
+	rand.Read(key[:])
+	return wsframe.AppendClose(nil, o.code, o.reason, &key)
+}
+
+// closed reports whether the flow's side has sent a Close frame.
+func (f *flow) closed() bool {
+	_, _, ok := f.frames.Closed()
+	return ok
+}
+
+func (f *flow) snapshot(c *clock) Flow {
+	return Flow{
+		Bytes:      f.bytes.Load(),
+		Messages:   f.messages.Load(),
+		Opaque:     f.opaque.Load(),
+		LastData:   c.at(f.lastData.Load()),
+		LastActive: c.at(f.active.Load()),
+	}
+}

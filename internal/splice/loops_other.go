@@ -1,0 +1,18 @@
+//go:build !linux
+
+package splice
+
+import "net"
+
+// loops would carry plain sockets without goroutines of their own. On this system there are none.
+type loops struct{}
+
+func startLoops(*machine) *loops { return nil }
+
+func (l *loops) stop() {}
+
+// carry: if it returns false, it has performed no work.
+func (l *loops) carry(*Pair, Config) bool { return false }
+
+// sendQueueEmpty: if handled is false, it has performed no work.
+func sendQueueEmpty(*net.TCPConn) (empty, handled bool) { return false, false }

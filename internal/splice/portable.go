@@ -1,0 +1,381 @@
+package splice
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// The portable pump: two goroutines for each tunnel, one for each flow. It carries what is not a plain socket, such as
+// TLS, and everything where there is no epoll.
+//
+// A goroutine owns its flow and is the only one that writes to the flow's receiver. Nobody else touches its state;
+// who wants something of it leaves word in the pair or under mu and pokes: a read deadline in the past makes
+// a blocked Read return. Since flags are set before the deadline, and read after it has been cleared, no word is lost.
+
+const (
+	bufferSize = 32 << 10
+	quietSize  = 1 << 10 // what a flow waits with while little comes
+)
+
+type portable struct {
+	pair  *Pair
+	conns [2]net.Conn
+
+	mu      sync.Mutex
+	running int
+	ends    [2]portableEnd
+	killed  bool // both goroutines are to leave at once
+	late    bool // because a side did not finish in time
+}
+
+// portableEnd is the state of one connection.
+type portableEnd struct {
+	parted int64 // when the last byte for it was written, in an ordered end; 0 before
+	framed bool  // that was a Close frame of ours
+	fin    int64 // when it was shut down for writing; 0 before
+	over   bool  // nothing more comes from it that matters: EOF, or its Close frame
+	broken bool  // a read or write failed
+}
+
+func carryPortable(p *Pair, c Config) {
+	t := &portable{pair: p, conns: [2]net.Conn{c.Client, c.Upstream}, running: 2}
+	p.carrier = t
+	for _, conn := range t.conns {
+		conn.SetDeadline(time.Time{})
+		if tcp, ok := socket(conn).(*net.TCPConn); ok && p.machine.engine.KeepAlive.Idle >= 0 {
+			tcp.SetKeepAliveConfig(p.machine.engine.keepAlive())
+		}
+	}
+	fromClient := append([]byte(nil), c.FromClient...)
+	fromUpstream := append([]byte(nil), c.FromUpstream...)
+	p.arm()
+	go t.carryClient(fromClient)
+	go t.carryUpstream(fromUpstream)
+}
+
+// socket returns the connection under TLS and transparent wrappers.
+func socket(conn net.Conn) net.Conn {
+	for {
+		switch c := conn.(type) {
+		case *tls.Conn:
+			conn = c.NetConn()
+		case Transparent:
+			conn = c.Transparent()
+		default:
+			return conn
+		}
+	}
+}
+
+func (t *portable) carryClient(early []byte)   { t.carry(&t.pair.flows[Client], early) }
+func (t *portable) carryUpstream(early []byte) { t.carry(&t.pair.flows[Upstream], early) }
+
+// carry moves one flow until it is over.
+func (t *portable) carry(f *flow, early []byte) {
+	defer t.leave()
+	p, src := t.pair, t.conns[f.from]
+	if !t.pass(f, early) {
+		return
+	}
+	buffer := make([]byte, quietSize)
+	defer func() { p.machine.give(buffer) }()
+	for {
+		if !t.obey(f) {
+			return
+		}
+		n, err := src.Read(buffer)
+		if n > 0 && !t.pass(f, buffer[:n]) {
+			return
+		}
+		switch {
+		case err == nil:
+			buffer = p.machine.fit(buffer, n)
+		case err == io.EOF:
+			t.endOf(f)
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			src.SetReadDeadline(time.Time{}) // then obey looks what there is to do
+		default:
+			t.broke(f.from, err)
+			return
+		}
+	}
+}
+
+// pass forwards what has been read. It reports whether the flow goes on.
+func (t *portable) pass(f *flow, b []byte) bool {
+	if len(b) == 0 {
+		return true
+	}
+	p := t.pair
+	now := p.machine.clock.now()
+	keep := f.take(b, now, p.order.Load() != nil)
+	p.note(f, now)
+	return t.write(f, b[:keep])
+}
+
+// write writes to the flow's receiver. It reports whether the flow goes on.
+func (t *portable) write(f *flow, b []byte) bool {
+	if len(b) == 0 {
+		return true
+	}
+	f.stuck.Store(t.pair.machine.clock.now())
+	_, err := t.conns[f.from.other()].Write(b)
+	f.stuck.Store(0)
+	if err == nil {
+		return true
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && t.pair.order.Load() != nil {
+		f.sealed, f.room = true, false // poke has given up the receiver; obey goes on from here
+		return true
+	}
+	t.broke(f.from.other(), err)
+	return false
+}
+
+// obey does what the gateway wants of the flow. It reports whether the flow goes on.
+func (t *portable) obey(f *flow) bool {
+	p, src, dst := t.pair, f.from, f.from.other()
+	t.mu.Lock()
+	stop := t.killed || t.ends[dst].broken
+	parted := t.ends[dst].parted != 0
+	t.mu.Unlock()
+	o := p.order.Load()
+	if stop || o == nil {
+		return !stop
+	}
+	now := p.machine.clock.now()
+	if !parted {
+		f.seal()
+		if !f.sealed && now >= o.at+boundaryWait {
+			f.sealed = true
+		}
+		if f.sealed {
+			farewell := f.farewell(o)
+			if !t.write(f, farewell) {
+				return false
+			}
+			t.mu.Lock()
+			t.ends[dst].parted, t.ends[dst].framed = now, farewell != nil && f.room
+			t.mu.Unlock()
+		}
+	}
+	if f.closed() {
+		t.mu.Lock()
+		t.ends[src].over = true
+		t.mu.Unlock()
+	}
+	t.part(now)
+	return true
+}
+
+// part shuts down each connection that has got its last byte, and has answered or will not.
+func (t *portable) part(now int64) {
+	for side := range t.ends {
+		end := &t.ends[side]
+		t.mu.Lock()
+		due := end.parted != 0 && end.fin == 0 && (!end.framed || end.over || now >= end.parted+answerWait)
+		if due {
+			end.fin = now
+		}
+		t.mu.Unlock()
+		if due && !closeWrite(t.conns[side]) {
+			t.kill()
+		}
+	}
+	t.schedule()
+}
+
+// schedule has the timer poke at the next deadline of an ordered end.
+func (t *portable) schedule() {
+	o := t.pair.order.Load()
+	if o == nil {
+		return
+	}
+	t.mu.Lock()
+	at := int64(0)
+	for side := range t.ends {
+		if next := t.ends[side].deadline(o); next != 0 && (at == 0 || next < at) {
+			at = next
+		}
+	}
+	t.mu.Unlock()
+	if at != 0 {
+		t.pair.machine.clock.wake(&t.pair.timer, at)
+	}
+}
+
+// deadline returns the next one of an ordered end.
+func (e *portableEnd) deadline(o *order) int64 {
+	switch {
+	case e.fin != 0:
+		return e.fin + finWait
+	case e.parted != 0:
+		return e.parted + answerWait
+	}
+	return o.at + boundaryWait
+}
+
+// endOf handles EOF: all that came before it has been written.
+func (t *portable) endOf(f *flow) {
+	p, src, dst := t.pair, f.from, f.from.other()
+	now := p.machine.clock.now()
+	f.eof = true
+	p.halve(src, now)
+	t.mu.Lock()
+	t.ends[src].over = true
+	both := t.ends[dst].over
+	tell := t.ends[dst].fin == 0
+	if tell {
+		t.ends[dst].fin = now
+	}
+	t.mu.Unlock()
+	if both && p.order.Load() == nil {
+		p.fail(Cause{By: p.half.Load().by, How: FIN})
+	}
+	if tell && !closeWrite(t.conns[dst]) {
+		p.fail(Cause{By: src, How: FIN}) // no half-close there: this end is the whole tunnel's
+		t.kill()
+	}
+	if p.order.Load() != nil {
+		t.part(now)
+	}
+}
+
+// broke handles a failed read or write.
+func (t *portable) broke(side Side, err error) {
+	t.mu.Lock()
+	killed := t.killed
+	t.ends[side].broken = true
+	t.mu.Unlock()
+	if killed {
+		return
+	}
+	t.pair.fail(causeOf(side, err))
+	// The other flow may still hold bytes of the broken side. It has a moment for them.
+	t.pair.aborting.Store(true)
+	t.pair.machine.clock.wake(&t.pair.timer, t.pair.machine.clock.now()+resetWait)
+	t.conns[side.other()].SetReadDeadline(past)
+}
+
+// poke runs on any goroutine.
+func (t *portable) poke() {
+	p := t.pair
+	now := p.machine.clock.now()
+	o := p.order.Load()
+	t.mu.Lock()
+	var stalled [2]bool
+	dead := o == nil // woken for the sake of a broken side: its time is over
+	for side := range t.ends {
+		end := &t.ends[side]
+		switch {
+		case o == nil:
+		case end.fin != 0:
+			dead = dead || now >= end.fin+finWait
+		case end.parted == 0:
+			stalled[side] = now >= o.at+boundaryWait
+		}
+	}
+	t.late = t.late || dead
+	t.mu.Unlock()
+	if dead {
+		t.kill()
+		return
+	}
+	for side, conn := range t.conns {
+		if stalled[side] {
+			conn.SetWriteDeadline(past)
+		}
+		conn.SetReadDeadline(past)
+	}
+	t.schedule()
+}
+
+// kill makes both goroutines leave at once.
+func (t *portable) kill() {
+	t.mu.Lock()
+	t.killed = true
+	t.mu.Unlock()
+	for _, conn := range t.conns {
+		conn.SetDeadline(past)
+	}
+}
+
+// leave ends a flow's goroutine. The last one closes the connections.
+func (t *portable) leave() {
+	t.mu.Lock()
+	t.running--
+	last := t.running == 0
+	t.mu.Unlock()
+	if !last {
+		return
+	}
+	for side, conn := range t.conns {
+		// A side that is alive learns of the other's reset by a reset, once it has what was sent before; one that did not
+		// finish in time is reset as well.
+		if end := &t.ends[side]; !end.broken && (t.late || t.ends[side^1].broken) {
+			reset(conn)
+		}
+	}
+	for _, conn := range t.conns {
+		conn.Close()
+	}
+	t.pair.finish()
+}
+
+// reset resets a TCP connection once its send queue is empty.
+func reset(conn net.Conn) {
+	tcp, ok := socket(conn).(*net.TCPConn)
+	if !ok {
+		return
+	}
+	for deadline := time.Now().Add(time.Duration(resetWait)); time.Now().Before(deadline); {
+		empty, handled := sendQueueEmpty(tcp)
+		if !handled {
+			return // an ordinary end, then, so that nothing is lost
+		}
+		if empty {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	tcp.SetLinger(0)
+	tcp.Close() // under TLS a Close would wait to send its alert
+}
+
+// closeWrite shuts a connection down for writing, where it can be.
+func closeWrite(conn net.Conn) bool {
+	for {
+		if c, ok := conn.(interface{ CloseWrite() error }); ok {
+			c.CloseWrite()
+			return true
+		}
+		t, ok := conn.(Transparent)
+		if !ok {
+			return false
+		}
+		conn = t.Transparent()
+	}
+}
+
+var past = time.Unix(1, 0)
+
+// causeOf reads the cause out of a failed read from or write to a side.
+func causeOf(side Side, err error) Cause {
+	var errno syscall.Errno
+	errors.As(err, &errno)
+	c := Cause{By: side, How: WriteError, Errno: errno}
+	switch errno {
+	case syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED:
+		c.How = RST
+	case syscall.ETIMEDOUT:
+		c.How = Timeout
+	}
+	return c
+}
