@@ -87,8 +87,8 @@ func (k Key) canonical() (string, Key, error) {
 	canonical := string(key)
 	// The kept strings share the tree key's memory where they can.
 	kept := Key{Host: canonical[:len(host)], Path: path, Exact: k.Exact}
-	if n := len(host) + 1; canonical[n:n+len(path)] == path {
-		kept.Path = canonical[n : n+len(path)]
+	if after := canonical[len(host)+1:]; strings.HasPrefix(after, path) {
+		kept.Path = after[:len(path)]
 	}
 	if path == "" {
 		kept.Path = "/"
