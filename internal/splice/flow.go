@@ -22,11 +22,10 @@ type flow struct {
 	// stuck is when the receiver stopped taking bytes there are for it; 0 while it does.
 	stuck atomic.Int64
 
-	// What has happened to the flow, in this order; any may be skipped.
+	// What has happened to the flow.
 	sealed bool // it ends here: what comes from its side from now on is read and discarded
 	room   bool // it was sealed between two frames, so that one of ours may follow
 	eof    bool // its side has ended
-	fin    bool // its receiver has been told of the end
 }
 
 func (f *flow) init(from Side, opaque bool, activitySize int) {

@@ -1,29 +1,344 @@
 package splice
 
 import (
+	"fmt"
 	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-type loops struct{}
+// loops carry plain sockets. Each is one goroutine with an epoll of its own, and owns its tunnels' descriptors and
+// flows outright: nothing of them is locked, and a tunnel for which nothing is to do is nothing but two descriptors in the
+// kernel's list. That list is a descriptor itself and stands in the runtime's poller like any other, so the goroutine waits
+// as one waits for a connection and costs no thread.
+//
+// The descriptors are duplicates, and the net.Conns they came from are closed at once: so they are not in the runtime's
+// poller as well, where each arrival would wake it a second time, and a tunnel costs half the memory.
+type loops struct {
+	all   []*loop
+	next  atomic.Uint32
+	pipes *pipes
+}
 
-func startLoops(*machine) *loops { return nil }
+func startLoops(m *machine) *loops {
+	ls := &loops{pipes: newPipes(m)}
+	for range runtime.GOMAXPROCS(0) {
+		l, err := startLoop(m, ls.pipes)
+		if err != nil {
+			m.copying(err.Error())
+			break
+		}
+		ls.all = append(ls.all, l)
+	}
+	return ls
+}
 
-func (l *loops) stop() {}
+func (ls *loops) stop() {
+	if ls == nil {
+		return
+	}
+	for _, l := range ls.all {
+		l.stop()
+	}
+	ls.pipes.stop()
+}
 
 // carry: if it returns false, it has performed no work.
-func (l *loops) carry(*Pair, Config) bool { return false }
-
-// sendQueueEmpty reports whether the peer has acknowledged all that was sent.
-func sendQueueEmpty(conn *net.TCPConn) (empty, handled bool) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return false, false
+func (ls *loops) carry(p *Pair, c Config) bool {
+	if ls == nil || len(ls.all) == 0 {
+		return false
 	}
-	err = raw.Control(func(fd uintptr) {
-		n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
-		empty, handled = n == 0, err == nil
-	})
-	return empty, handled && err == nil
+	t := &looped{pair: p, loop: ls.all[ls.next.Add(1)%uint32(len(ls.all))]}
+	conns := [2]net.Conn{c.Client, c.Upstream}
+	var bare [2]bareConn
+	for side, conn := range conns {
+		var fd int
+		var err error
+		if bare[side], err = plain(conn); err == nil {
+			fd, err = duplicate(bare[side])
+		}
+		if err != nil {
+			if side == int(Upstream) {
+				unix.Close(t.ends[Client].fd)
+			}
+			p.machine.copying(fmt.Sprintf("%v connection: %v", Side(side), err))
+			return false
+		}
+		t.ends[side].fd = fd
+	}
+	for side, conn := range conns {
+		tcp, ok := bare[side].(*net.TCPConn)
+		if ok && p.machine.engine.KeepAlive.Idle >= 0 {
+			tcp.SetKeepAliveConfig(p.machine.engine.keepAlive())
+		}
+		t.ends[side].short = ok
+		bare[side].Close()
+		if conn != net.Conn(bare[side]) {
+			t.ends[side].wrapper = conn
+		}
+	}
+	p.carrier = t
+	for side, early := range [][]byte{c.FromClient, c.FromUpstream} {
+		if len(early) > 0 {
+			f := &p.flows[side]
+			t.hold(f, early[:f.take(early, p.machine.clock.now(), false)])
+			p.note(f, p.machine.clock.now())
+		}
+	}
+	p.arm()
+	t.poke()
+	return true
+}
+
+// bareConn is a connection that is nothing but a socket.
+type bareConn interface {
+	net.Conn
+	syscall.Conn
+}
+
+// plain returns the socket under transparent wrappers.
+func plain(conn net.Conn) (bareConn, error) {
+	for {
+		switch c := conn.(type) {
+		case *net.TCPConn:
+			return c, nil
+		case *net.UnixConn:
+			if c.LocalAddr().Network() == "unix" {
+				return c, nil
+			}
+			return nil, fmt.Errorf("not a stream")
+		case Transparent:
+			conn = c.Transparent()
+		default:
+			return nil, fmt.Errorf("%T is not a plain socket", conn)
+		}
+	}
+}
+
+// duplicate returns a descriptor of our own for the socket. It is as non-blocking as that is; File().Fd() would
+// change that.
+func duplicate(c syscall.Conn) (fd int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	if e := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
+		return 0, e
+	}
+	return fd, err
+}
+
+// loop is one goroutine and its tunnels.
+type loop struct {
+	machine *machine
+	pipes   *pipes
+
+	epoll int
+	file  *os.File // the same, for the runtime's poller
+	raw   syscall.RawConn
+
+	// Of the goroutine alone:
+	now     int64
+	yielded int64
+	buffer  []byte // lent to one flow at a time
+	events  []unix.EpollEvent
+	arrived int       // how many events the last look found
+	ready   []*looped // tunnels that used up their budget, in order
+	slots   []slot
+	free    []uint32
+
+	called   atomic.Bool
+	mu       sync.Mutex
+	inbox    []*looped // tunnels that are new, or have been poked
+	stopping bool
+}
+
+// slot is where a tunnel stands in its loop. An event carries slot and generation, so that one for a tunnel that has
+// ended meanwhile is known as such, whatever the descriptor's number has been given to.
+type slot struct {
+	tunnel     *looped
+	generation int32
+}
+
+const (
+	eventsAtOnce = 128
+	turnBudget   = 256 << 10               // bytes a flow may move before others have their turn
+	runBudget    = int64(time.Millisecond) // time a loop may run before other goroutines have theirs
+)
+
+func startLoop(m *machine, pipes *pipes) (*loop, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	unix.SetNonblock(fd, true) // for os.NewFile to put it into the runtime's poller
+	l := &loop{
+		machine: m,
+		pipes:   pipes,
+		epoll:   fd,
+		file:    os.NewFile(uintptr(fd), "epoll"),
+		buffer:  make([]byte, bufferSize),
+		events:  make([]unix.EpollEvent, eventsAtOnce),
+	}
+	if l.raw, err = l.file.SyscallConn(); err != nil {
+		l.file.Close()
+		return nil, err
+	}
+	go l.run()
+	return l, nil
+}
+
+// stop ends the loop; it has no tunnels.
+func (l *loop) stop() {
+	l.mu.Lock()
+	l.stopping = true
+	l.mu.Unlock()
+	l.call()
+}
+
+// post has the loop look at a tunnel soon.
+func (l *loop) post(t *looped) {
+	l.mu.Lock()
+	first := len(l.inbox) == 0
+	l.inbox = append(l.inbox, t)
+	l.mu.Unlock()
+	if first {
+		l.call()
+	}
+}
+
+// call makes the goroutine look into its inbox.
+func (l *loop) call() {
+	l.called.Store(true)
+	l.file.SetReadDeadline(past) // its wait returns
+}
+
+// run is the loop.
+func (l *loop) run() {
+	defer l.file.Close()
+	look := l.look
+	for {
+		called := false
+		if len(l.ready) > 0 {
+			l.look(0)
+			called = l.called.Load()
+		} else if l.raw.Read(look) != nil { // its deadline is over
+			l.arrived, called = 0, true
+		}
+		if called && !l.open() {
+			return
+		}
+		l.now = l.machine.clock.now()
+		for i := range l.arrived {
+			l.dispatch(&l.events[i])
+		}
+		if len(l.ready) > 0 {
+			t := l.ready[0]
+			l.ready = l.ready[1:]
+			t.queued = false
+			if !t.closed {
+				t.turn()
+			}
+		}
+		l.yield()
+	}
+}
+
+// look fetches events without waiting. Only when there are none may the goroutine wait: the runtime's poller
+// tells of the first one that comes to an empty list.
+func (l *loop) look(uintptr) bool {
+	l.arrived = epollWait(l.epoll, l.events)
+	return l.arrived > 0
+}
+
+// open takes in what has been posted. It returns false when the loop is to end.
+func (l *loop) open() bool {
+	l.called.Store(false)
+	l.file.SetReadDeadline(time.Time{}) // who posts from here on calls again
+	l.mu.Lock()
+	posted, stopping := l.inbox, l.stopping
+	l.inbox = nil
+	l.mu.Unlock()
+	l.now = l.machine.clock.now()
+	for _, t := range posted {
+		switch {
+		case t.closed:
+		case !t.registered:
+			l.register(t)
+		default:
+			t.turn()
+		}
+	}
+	return !stopping
+}
+
+// register gives a tunnel its slot and puts its descriptors into the epoll, for every kind of event and each
+// once: there is no call to make when a tunnel falls quiet, and none when it wakes.
+func (l *loop) register(t *looped) {
+	if n := len(l.free); n > 0 {
+		t.slot, l.free = l.free[n-1], l.free[:n-1]
+	} else {
+		t.slot = uint32(len(l.slots))
+		l.slots = append(l.slots, slot{})
+	}
+	s := &l.slots[t.slot]
+	s.tunnel = t
+	t.registered = true
+	for side := range t.ends {
+		event := unix.EpollEvent{
+			Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET&0xffffffff,
+			Fd:     int32(t.slot<<1 | uint32(side)),
+			Pad:    s.generation,
+		}
+		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, t.ends[side].fd, &event); err != nil {
+			t.broke(Side(side), err.(syscall.Errno)) // out of memory, or of watches
+		}
+	}
+	t.turn()
+}
+
+// unregister takes a tunnel out. Its descriptors are still open.
+func (l *loop) unregister(t *looped) {
+	for side := range t.ends {
+		unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, t.ends[side].fd, nil)
+	}
+	s := &l.slots[t.slot]
+	s.tunnel = nil
+	s.generation++
+	l.free = append(l.free, t.slot)
+}
+
+// dispatch hands an event to its tunnel at once: the order of events is the order of what happened.
+func (l *loop) dispatch(event *unix.EpollEvent) {
+	s := &l.slots[uint32(event.Fd)>>1]
+	if s.tunnel == nil || s.generation != event.Pad {
+		return
+	}
+	s.tunnel.event(Side(event.Fd&1), event.Events)
+}
+
+// queue has a tunnel go on after the others had their turn.
+func (l *loop) queue(t *looped) {
+	if !t.queued {
+		t.queued = true
+		l.ready = append(l.ready, t)
+	}
+}
+
+// yield lets other goroutines run. A loop that always finds something to do would keep a processor for 10 ms at a time,
+// and the runtime does not even look at its poller while a goroutine is waiting to run. A short sleep makes it look.
+func (l *loop) yield() {
+	switch {
+	case l.arrived == 0 && len(l.ready) == 0:
+		l.yielded = l.now
+	case l.now-l.yielded > runBudget:
+		time.Sleep(1)
+		l.yielded = l.machine.clock.now()
+	}
 }

@@ -29,30 +29,13 @@ type carrier interface {
 	poke()
 }
 
-// order is the gateway's wish to end a tunnel. The first one stays.
-type order struct {
-	code   uint16 // 0: without a Close frame
-	reason string
-	at     int64
-}
-
 // half is a tunnel's state after one side has ended.
 type half struct {
 	by Side
 	at int64
 }
 
-const (
-	lingerDefault = 30 * time.Second
-
-	// How long an ordered end may take in each of its steps.
-	boundaryWait = int64(5 * time.Second) // for a place between two frames
-	answerWait   = int64(5 * time.Second) // for the answer to a Close frame
-	finWait      = int64(2 * time.Second) // for the other side's FIN after ours
-
-	// How long a side's RST is kept from the other, for the sake of what was sent before.
-	resetWait = int64(2 * time.Second)
-)
+const lingerDefault = 30 * time.Second
 
 func newPair(m *machine, c Config) *Pair {
 	p := &Pair{

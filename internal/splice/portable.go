@@ -29,18 +29,9 @@ type portable struct {
 
 	mu      sync.Mutex
 	running int
-	ends    [2]portableEnd
+	ends    [2]parting
 	killed  bool // both goroutines are to leave at once
 	late    bool // because a side did not finish in time
-}
-
-// portableEnd is the state of one connection.
-type portableEnd struct {
-	parted int64 // when the last byte for it was written, in an ordered end; 0 before
-	framed bool  // that was a Close frame of ours
-	fin    int64 // when it was shut down for writing; 0 before
-	over   bool  // nothing more comes from it that matters: EOF, or its Close frame
-	broken bool  // a read or write failed
 }
 
 func carryPortable(p *Pair, c Config) {
@@ -180,7 +171,7 @@ func (t *portable) part(now int64) {
 	for side := range t.ends {
 		end := &t.ends[side]
 		t.mu.Lock()
-		due := end.parted != 0 && end.fin == 0 && (!end.framed || end.over || now >= end.parted+answerWait)
+		due := end.due(now)
 		if due {
 			end.fin = now
 		}
@@ -209,17 +200,6 @@ func (t *portable) schedule() {
 	if at != 0 {
 		t.pair.machine.clock.wake(&t.pair.timer, at)
 	}
-}
-
-// deadline returns the next one of an ordered end.
-func (e *portableEnd) deadline(o *order) int64 {
-	switch {
-	case e.fin != 0:
-		return e.fin + finWait
-	case e.parted != 0:
-		return e.parted + answerWait
-	}
-	return o.at + boundaryWait
 }
 
 // endOf handles EOF: all that came before it has been written.

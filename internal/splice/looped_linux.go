@@ -1,0 +1,411 @@
+package splice
+
+import (
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// looped is a tunnel in a loop. Only the loop's goroutine touches it.
+type looped struct {
+	pair *Pair
+	loop *loop
+	slot uint32
+	ends [2]loopedEnd
+	held [2]held // by the side it came from
+
+	registered, queued, closed bool
+	resetAt                    int64 // when a side's RST is passed on at the latest; 0 while none is broken
+}
+
+// loopedEnd is one connection.
+type loopedEnd struct {
+	parting
+	fd       int
+	wrapper  net.Conn // what stands around it, if anything; to be closed with it
+	readable bool     // there may be something to read
+	last     bool     // FIN or RST has come: read on until it shows
+	full     bool     // it takes no bytes until the kernel tells
+	short    bool     // a read that does not fill the buffer has emptied the socket
+}
+
+// held is what a flow has taken and its receiver not: first what is in the pipe, then the bytes.
+type held struct {
+	pipe  *pipe
+	piped int
+	bytes []byte
+	large bool // an opaque flow whose last read filled the buffer
+}
+
+func (h *held) empty() bool { return h.piped == 0 && len(h.bytes) == 0 }
+
+// poke implements carrier.
+func (t *looped) poke() { t.loop.post(t) }
+
+// hold keeps a copy of bytes for the flow's receiver.
+func (t *looped) hold(f *flow, b []byte) {
+	h := &t.held[f.from]
+	h.bytes = append(h.bytes, b...)
+}
+
+// event handles what the kernel tells of a side.
+func (t *looped) event(side Side, events uint32) {
+	end := &t.ends[side]
+	const gone = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+	if events&(unix.EPOLLIN|gone) != 0 {
+		end.readable = true
+		end.last = end.last || events&gone != 0
+	}
+	if events&(unix.EPOLLOUT|gone) != 0 {
+		end.full = false
+	}
+	if events&unix.EPOLLPRI != 0 {
+		end.short = false // a read stops at urgent data, whatever follows it
+	}
+	if events&unix.EPOLLERR != 0 {
+		if errno, _ := unix.GetsockoptInt(end.fd, unix.SOL_SOCKET, unix.SO_ERROR); errno != 0 {
+			t.broke(side, syscall.Errno(errno))
+		}
+	}
+	if end.readable {
+		t.pump(&t.pair.flows[side])
+	}
+	if back := &t.pair.flows[side.other()]; !end.full && !t.held[back.from].empty() {
+		t.pump(back)
+	}
+	t.settle()
+}
+
+// turn does all there is to do.
+func (t *looped) turn() {
+	for side := range t.pair.flows {
+		t.pump(&t.pair.flows[side])
+	}
+	t.settle()
+}
+
+// pump moves a flow's bytes until there are none, the receiver takes none, or the budget is used up.
+func (t *looped) pump(f *flow) {
+	src, dst, h := &t.ends[f.from], &t.ends[f.from.other()], &t.held[f.from]
+	for budget := turnBudget; t.flush(f) && src.readable && !dst.broken; {
+		if budget <= 0 {
+			t.loop.queue(t)
+			break
+		}
+		budget -= t.move(f)
+	}
+	if h.pipe != nil && h.piped == 0 {
+		t.loop.pipes.put(h.pipe, t.loop.now)
+		h.pipe = nil
+	}
+}
+
+// move reads once and writes what came. It returns how many bytes that were.
+func (t *looped) move(f *flow) int {
+	src, dst := &t.ends[f.from], &t.ends[f.from.other()]
+	order := t.pair.order.Load()
+	if n, ok := t.spliceable(f); ok {
+		return t.splice(f, n, order != nil)
+	}
+	n, errno := read(src.fd, t.loop.buffer)
+	switch {
+	case errno == unix.EAGAIN:
+		src.readable = false
+		return 0
+	case errno != 0:
+		t.broke(f.from, errno)
+		t.endOf(f)
+		return 0
+	case n == 0:
+		t.endOf(f)
+		return 0
+	}
+	if n < len(t.loop.buffer) && src.short && !src.last {
+		src.readable = false
+	}
+	h := &t.held[f.from]
+	h.large = n == len(t.loop.buffer)
+	b := t.loop.buffer[:n]
+	b = b[:f.take(b, t.loop.now, order != nil)]
+	t.pair.note(f, t.loop.now)
+	got := n
+	for len(b) > 0 {
+		n, errno := write(dst.fd, b)
+		if errno == unix.EAGAIN {
+			dst.full = true
+			t.hold(f, b)
+			f.stuck.Store(t.loop.now)
+			break
+		}
+		if errno != 0 {
+			t.broke(f.from.other(), errno)
+			break
+		}
+		b = b[n:]
+	}
+	return got
+}
+
+// spliceMin is how much of a frame must be to come for the kernel to move it: below that, copying costs less.
+const spliceMin = 32 << 10
+
+// spliceable reports whether what comes next may be moved unseen, and how much. The flow then has a pipe.
+func (t *looped) spliceable(f *flow) (n int, ok bool) {
+	h := &t.held[f.from]
+	switch {
+	case f.sealed:
+		return 0, false
+	case f.opaque.Load():
+		if !h.large {
+			return 0, false
+		}
+		n = 1 << 30
+	default:
+		if n = int(min(f.frames.Rest(), 1<<30)); n < spliceMin {
+			return 0, false
+		}
+	}
+	if h.pipe == nil {
+		if h.pipe = t.loop.pipes.take(t.loop.now); h.pipe == nil {
+			return 0, false
+		}
+	}
+	return min(n, h.pipe.size), true
+}
+
+// splice moves up to n bytes into the flow's pipe, which is empty; flush empties it. It returns how many.
+func (t *looped) splice(f *flow, n int, ending bool) int {
+	src, h := &t.ends[f.from], &t.held[f.from]
+	n, errno := splice(src.fd, h.pipe.in, n)
+	switch {
+	case errno == unix.EAGAIN: // the pipe is empty, so this is about the socket
+		src.readable = false
+	case errno == unix.EINVAL: // a socket that cannot
+		t.loop.pipes.refuse(t.loop.now, "splice: "+errno.Error())
+		t.loop.pipes.destroy(h.pipe)
+		h.pipe = nil
+	case errno != 0:
+		t.broke(f.from, errno)
+		t.endOf(f)
+	case n == 0:
+		t.endOf(f)
+	default:
+		h.piped = n
+		h.large = n >= spliceMin
+		f.skip(n, t.loop.now, ending)
+	}
+	return n
+}
+
+// flush writes what the flow holds. It reports whether it holds nothing any more.
+func (t *looped) flush(f *flow) bool {
+	h := &t.held[f.from]
+	if h.empty() {
+		return true
+	}
+	to := f.from.other()
+	dst := &t.ends[to]
+	if dst.broken {
+		t.drop(f)
+		return true
+	}
+	if dst.full {
+		return false
+	}
+	for !h.empty() {
+		var n int
+		var errno syscall.Errno
+		if h.piped > 0 {
+			n, errno = splice(h.pipe.out, dst.fd, h.piped)
+			h.piped -= n
+		} else {
+			n, errno = write(dst.fd, h.bytes)
+			h.bytes = h.bytes[n:]
+		}
+		switch {
+		case errno == unix.EAGAIN:
+			dst.full = true
+			if f.stuck.Load() == 0 {
+				f.stuck.Store(t.loop.now)
+			}
+			return false
+		case errno != 0:
+			t.broke(to, errno)
+			return true
+		}
+		f.stuck.Store(t.loop.now) // it moves
+	}
+	h.bytes = nil
+	f.stuck.Store(0)
+	return true
+}
+
+// drop forgets what the flow holds.
+func (t *looped) drop(f *flow) {
+	h := &t.held[f.from]
+	h.bytes, h.piped = nil, 0
+	if h.pipe != nil {
+		t.loop.pipes.destroy(h.pipe)
+		h.pipe = nil
+	}
+	f.stuck.Store(0)
+}
+
+// endOf notes that nothing more comes from the flow's side.
+func (t *looped) endOf(f *flow) {
+	src := &t.ends[f.from]
+	f.eof, src.over, src.readable = true, true, false
+	if !src.broken {
+		t.pair.halve(f.from, t.loop.now)
+	}
+}
+
+// broke notes that a side's connection has failed. What came from it before is still read.
+func (t *looped) broke(side Side, errno syscall.Errno) {
+	end := &t.ends[side]
+	if end.broken {
+		return
+	}
+	end.broken = true
+	t.pair.fail(causeOf(side, errno))
+	t.drop(&t.pair.flows[side.other()])
+	end.readable, end.last = !t.pair.flows[side].eof, true
+	if t.resetAt == 0 {
+		t.resetAt = t.loop.now + resetWait
+		t.pair.aborting.Store(true)
+	}
+}
+
+// settle draws the conclusions: it passes FIN and RST on, goes through an ordered end, and closes.
+func (t *looped) settle() {
+	if t.closed {
+		return
+	}
+	if t.resetAt != 0 {
+		t.abort()
+		return
+	}
+	order := t.pair.order.Load()
+	if order != nil {
+		t.part(order)
+		return
+	}
+	if t.pair.half.Load() == nil {
+		return
+	}
+	done := true
+	for side := range t.ends {
+		f := &t.pair.flows[side]
+		if f.eof && t.held[side].empty() {
+			t.shut(f.from.other())
+		} else {
+			done = false
+		}
+	}
+	if done {
+		t.pair.fail(Cause{By: t.pair.half.Load().by, How: FIN})
+		t.close()
+	}
+}
+
+// shut shuts a connection down for writing.
+func (t *looped) shut(side Side) {
+	if end := &t.ends[side]; end.fin == 0 && !end.broken {
+		end.fin = t.loop.now
+		unix.Shutdown(end.fd, unix.SHUT_WR)
+	}
+}
+
+// abort passes a broken side's end on to the other, once that has all that came before it.
+func (t *looped) abort() {
+	late := t.loop.now >= t.resetAt
+	for side := range t.ends {
+		f, other := &t.pair.flows[side], &t.ends[side^1]
+		if !t.ends[side].broken || other.broken {
+			continue
+		}
+		if !late && (!f.eof || !t.held[side].empty()) {
+			t.pair.machine.clock.wake(&t.pair.timer, t.resetAt)
+			return
+		}
+		if queued, err := unix.IoctlGetInt(other.fd, unix.SIOCOUTQ); !late && err == nil && queued > 0 {
+			t.pair.machine.clock.wake(&t.pair.timer, t.loop.now)
+			return
+		}
+		linger(other.fd)
+	}
+	t.close()
+}
+
+// part takes each side one step on the way of an ordered end.
+func (t *looped) part(o *order) {
+	now := t.loop.now
+	done := true
+	for side := range t.ends {
+		end, f := &t.ends[side], &t.pair.flows[side^1] // a connection, and the flow it receives
+		if end.parted == 0 {
+			t.seal(f, o)
+		}
+		if t.pair.flows[side].closed() {
+			end.over = true
+		}
+		if end.due(now) {
+			t.shut(Side(side))
+		}
+		switch {
+		case t.resetAt != 0:
+			t.abort()
+			return
+		case end.fin != 0 && t.pair.flows[side].eof:
+		case end.fin != 0 && now >= end.fin+finWait:
+			linger(end.fd)
+		default:
+			done = false
+			t.pair.machine.clock.wake(&t.pair.timer, end.deadline(o))
+		}
+	}
+	if done {
+		t.close()
+	}
+}
+
+// seal ends a flow with a Close frame if it can, or without one if there is no place for it in time.
+func (t *looped) seal(f *flow, o *order) {
+	end := &t.ends[f.from.other()]
+	if f.seal(); f.sealed && !end.framed {
+		if farewell := f.farewell(o); farewell != nil {
+			end.framed = true
+			t.hold(f, farewell)
+		}
+	}
+	if t.loop.now >= o.at+boundaryWait { // no place, or no one takes it
+		f.sealed, end.framed = true, false
+		t.drop(f)
+	}
+	if f.sealed && t.flush(f) {
+		end.parted = t.loop.now
+	}
+}
+
+// close ends the tunnel.
+func (t *looped) close() {
+	t.closed = true
+	for side := range t.pair.flows {
+		t.drop(&t.pair.flows[side])
+	}
+	t.loop.unregister(t)
+	for side := range t.ends {
+		end := &t.ends[side]
+		unix.Close(end.fd)
+		if end.wrapper != nil {
+			end.wrapper.Close()
+		}
+	}
+	t.pair.finish()
+}
+
+// linger makes the coming close of a descriptor a reset.
+func linger(fd int) {
+	unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+}
