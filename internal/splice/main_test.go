@@ -12,6 +12,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if mode := os.Getenv(gatewayMode); mode != "" {
+		runGateway(mode)
+		return
+	}
 	before := descriptors()
 	code := m.Run()
 	listener().Close()

@@ -1,0 +1,139 @@
+package splice_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/slipswitch/slipswitch/internal/splice"
+)
+
+// gatewayMode makes the test binary a gateway in a process of its own, so that its processor time and memory can
+// be told from its peers'. It is one of the modes of runGateway.
+const gatewayMode = "SPLICE_TEST_GATEWAY"
+
+// runGateway carries every connection to the address on its first line of input, and answers further lines with
+// its figures. It ends with its input.
+func runGateway(mode string) {
+	input := bufio.NewScanner(os.Stdin)
+	input.Scan()
+	backend := input.Text()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(l.Addr())
+	e := &splice.Engine{}
+	switch mode {
+	case "engine-1MiB":
+		e.PipeSize = 1 << 20
+	case "engine-copy":
+		e.MaxPipes = -1
+	case "portable":
+		e.Portable = true
+	}
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			upstream, err := net.Dial("tcp", backend)
+			if err != nil {
+				panic(err)
+			}
+			switch mode {
+			case "copy":
+				go copyBoth(client, upstream)
+			default:
+				e.Start(splice.Config{Client: client, Upstream: upstream, IdleTimeout: time.Hour})
+			}
+		}
+	}()
+	for input.Scan() {
+		if input.Text() == "collect" {
+			runtime.GC()
+		}
+		var usage syscall.Rusage
+		syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+		fmt.Println(usage.Utime.Nano()+usage.Stime.Nano(), resident(), len(descriptors()), runtime.NumGoroutine())
+	}
+}
+
+// copyBoth is the two-goroutine copy that a tunnel is without an engine. The wrappers keep io.CopyBuffer from splicing.
+func copyBoth(client, upstream net.Conn) {
+	half := func(dst, src net.Conn) {
+		io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, 32<<10))
+		dst.(*net.TCPConn).CloseWrite()
+	}
+	go half(upstream, client)
+	half(client, upstream)
+}
+
+func resident() int {
+	b, _ := os.ReadFile("/proc/self/status")
+	_, rest, _ := strings.Cut(string(b), "VmRSS:")
+	kib, _ := strconv.Atoi(strings.Fields(rest)[0])
+	return kib << 10
+}
+
+// gateway is such a process.
+type gateway struct {
+	t      testing.TB
+	addr   string
+	input  io.WriteCloser
+	output *bufio.Scanner
+	errors bytes.Buffer
+}
+
+type figures struct {
+	cpu                               time.Duration
+	resident, descriptors, goroutines int
+}
+
+func startGateway(t testing.TB, mode string, backend net.Addr, env ...string) *gateway {
+	t.Helper()
+	g := &gateway{t: t}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(append(os.Environ(), gatewayMode+"="+mode), env...)
+	cmd.Stderr = &g.errors
+	g.input, _ = cmd.StdinPipe()
+	output, _ := cmd.StdoutPipe()
+	g.output = bufio.NewScanner(output)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		g.input.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("gateway: %v\n%s", err, &g.errors)
+		}
+	})
+	g.addr = g.ask(backend.String())
+	return g
+}
+
+func (g *gateway) ask(line string) string {
+	g.t.Helper()
+	fmt.Fprintln(g.input, line)
+	if !g.output.Scan() {
+		g.t.Fatalf("gateway is gone: %s", &g.errors)
+	}
+	return g.output.Text()
+}
+
+func (g *gateway) figures() (f figures) {
+	g.t.Helper()
+	fmt.Sscan(g.ask("figures"), &f.cpu, &f.resident, &f.descriptors, &f.goroutines)
+	return f
+}
