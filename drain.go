@@ -28,3 +28,6 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.dialer.closeIdle()
 	return nil
 }
+
+// Draining reports whether Shutdown has begun.
+func (p *Proxy) Draining() bool { return p.tunnels.closed() }

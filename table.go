@@ -207,6 +207,21 @@ func (t *Table) At(k Key) (Entry, bool) {
 	return l.entry(false), true
 }
 
+// Of returns an owner's entry for a key, whether it stands or is held.
+func (t *Table) Of(owner string, k Key) (Entry, bool) {
+	key, _, err := k.canonical()
+	if err != nil {
+		return Entry{}, false
+	}
+	top := t.root.find(key)
+	for l := top; l != nil; l = l.held {
+		if l.owner == owner {
+			return l.entry(l != top), true
+		}
+	}
+	return Entry{}, false
+}
+
 // All yields every entry in the order of host, then path; behind each route
 // those that are held for its key.
 func (t *Table) All() iter.Seq[Entry] { return entries(t.root.all("")) }
