@@ -53,6 +53,57 @@ func (k Key) String() string {
 	return host + k.Path
 }
 
+// ParseKey reads what String has written. The error says what is wrong with
+// the key.
+func ParseKey(text string) (Key, error) {
+	var k Key
+	text, k.Exact = strings.CutPrefix(text, "=")
+	slash := max(strings.IndexByte(text, '/'), 0)
+	k.Host, k.Path = text[:slash], text[slash:]
+	if _, _, err := k.canonical(); err != nil {
+		return k, fmt.Errorf("slipswitch: key: %w", err)
+	}
+	k.Host = strings.Trim(k.Host, "[]")
+	return k, nil
+}
+
+// Canonical returns the one spelling of k by which stores tell keys apart: two
+// keys are the same route's if, and only if, it is equal. It holds no space
+// and no control byte. The error says what is wrong with the key.
+func (k Key) Canonical() (Key, error) {
+	key, kept, err := k.canonical()
+	if err != nil {
+		return k, fmt.Errorf("slipswitch: key: %w", err)
+	}
+	_, path, _ := strings.Cut(key, "\x00")
+	if k.Exact {
+		path = path[:len(path)-len("/\x00")]
+	} else if n := len(path) - len("/"); n > 0 && path[n-1] != '/' {
+		path = path[:n]
+	}
+	kept.Path = path
+	for i := 0; i < len(path); i++ {
+		if pathClass[path[i]] == badByte || path[i] == '?' {
+			kept.Path = escapeBad(path)
+			break
+		}
+	}
+	return kept, nil
+}
+
+// escapeBad percent-encodes what must not stand in a raw path.
+func escapeBad(path string) string {
+	var b strings.Builder
+	for i := range len(path) {
+		if c := path[i]; pathClass[c] == badByte || c == '?' {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
 // canonical returns the key under which the tree holds k, and k itself as it
 // is kept: host in lower case, no trailing slash on a prefix.
 func (k Key) canonical() (string, Key, error) {
@@ -90,8 +141,8 @@ func (k Key) canonical() (string, Key, error) {
 	if after := canonical[len(host)+1:]; strings.HasPrefix(after, path) {
 		kept.Path = after[:len(path)]
 	}
-	if path == "" {
-		kept.Path = "/"
+	if !k.Exact && (path == "" || path[len(path)-1] == '/') {
+		kept.Path += "/" // or it would be another key
 	}
 	return canonical, kept, nil
 }

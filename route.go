@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -229,6 +230,80 @@ func (r *Route) UnmarshalJSON(data []byte) error {
 	}
 	*r = read
 	return nil
+}
+
+// DecodeRoute reads a route as a store keeps it, maybe for a later version of
+// this package: fields that routes do not have are no error, but returned. Of
+// an upstream such fields are left out. In all else it is UnmarshalJSON.
+func DecodeRoute(data []byte) (route Route, unknown map[string]json.RawMessage, err error) {
+	strict := json.Unmarshal(data, &route)
+	if strict == nil {
+		return route, nil, nil
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil || fields == nil {
+		return Route{}, nil, strict
+	}
+	unknown = leaveOut(fields, routeFields)
+	for name, value := range fields {
+		if strings.EqualFold(name, "upstreams") {
+			fields[name] = plainUpstreams(value)
+		}
+	}
+	known, err := json.Marshal(fields)
+	if err != nil {
+		return Route{}, nil, strict
+	}
+	if err := json.Unmarshal(known, &route); err != nil {
+		return Route{}, nil, err
+	}
+	return route, unknown, nil
+}
+
+// plainUpstreams returns an array of upstreams without unknown fields, and
+// anything else as it came.
+func plainUpstreams(data json.RawMessage) json.RawMessage {
+	var upstreams []json.RawMessage
+	if json.Unmarshal(data, &upstreams) != nil {
+		return data
+	}
+	for i, upstream := range upstreams {
+		var fields map[string]json.RawMessage
+		if json.Unmarshal(upstream, &fields) == nil && fields != nil {
+			leaveOut(fields, upstreamFields)
+			upstreams[i], _ = json.Marshal(fields)
+		}
+	}
+	plain, _ := json.Marshal(upstreams)
+	return plain
+}
+
+// leaveOut takes all fields but the known ones out, and returns those.
+func leaveOut(fields map[string]json.RawMessage, known []string) map[string]json.RawMessage {
+	unknown := make(map[string]json.RawMessage)
+	for name, value := range fields {
+		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
+			unknown[name] = value
+			delete(fields, name)
+		}
+	}
+	return unknown
+}
+
+var (
+	routeFields    = jsonFields(reflect.TypeFor[routeJSON]())
+	upstreamFields = jsonFields(reflect.TypeFor[Upstream]())
+)
+
+// jsonFields returns the names that a struct's fields have as JSON.
+func jsonFields(t reflect.Type) (names []string) {
+	for _, field := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if name != "" && name != "-" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // A durationText is a time.Duration as a JSON text.

@@ -56,15 +56,32 @@ func (r *Router) Apply(owner *Owner, changes ...Change) (version uint64, err err
 func (r *Router) Update(change func(*Txn) error) (version uint64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	base := r.Table()
-	tx := &Txn{batch: &batch{router: r, base: base, root: base.root, now: time.Now()}, owner: &Owner{}}
+	tx := r.begin()
 	if err := change(tx); err != nil {
-		return base.version, err
+		return tx.base.version, err
 	}
 	if tx.errs != nil {
-		return base.version, &BatchError{tx.errs}
+		return tx.base.version, &BatchError{tx.errs}
 	}
 	return r.publish(tx.batch).version, nil
+}
+
+// Check returns the error that Apply would return, and changes nothing.
+func (r *Router) Check(owner *Owner, changes ...Change) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	tx := r.begin()
+	tx.As(owner).Apply(changes...)
+	if tx.errs != nil {
+		return &BatchError{tx.errs}
+	}
+	return nil
+}
+
+// begin returns a transaction on the current table. The lock is held.
+func (r *Router) begin() *Txn {
+	base := r.Table()
+	return &Txn{batch: &batch{router: r, base: base, root: base.root, now: time.Now()}, owner: &Owner{}}
 }
 
 // publish swaps in the batch's table and tells the places that changed. The
@@ -102,17 +119,26 @@ func (r *Router) publish(b *batch) *Table {
 			}
 		}
 	}
+	for key, at := range b.active {
+		if l := b.root.find(key); l != nil {
+			l.place.use(at)
+		}
+	}
 	if turns == nil {
 		return b.base
 	}
 	if next.wildcards == 0 {
 		next.deepest = 0
 	}
+	for _, turn := range turns {
+		if turn.is != nil && b.active[turn.is.key].IsZero() {
+			turn.is.place.use(b.now)
+		}
+	}
 	r.current.Store(next)
 	for _, turn := range turns {
 		if turn.is != nil {
 			turn.is.place.turn(turn.is)
-			turn.is.place.use(b.now)
 			delete(r.kept, turn.is.key)
 		} else if place := turn.was.place; place.turn(nil) {
 			r.keep(place)
@@ -148,6 +174,7 @@ type batch struct {
 	changes int      // how many there have been, the invalid ones too
 	errs    []*RouteError
 	now     time.Time
+	active  map[string]time.Time // by tree key, what Active was told
 }
 
 // As returns a view of the same transaction whose changes are those of another
@@ -213,6 +240,26 @@ func (tx *Txn) DeleteKey(k Key) bool {
 		return false
 	}
 	return tx.delete(key)
+}
+
+// Has reports whether this owner has a route with the key k, be it held.
+func (tx *Txn) Has(k Key) bool {
+	key, _, err := k.canonical()
+	return err == nil && tx.root.find(key).of(tx.owner.Name)
+}
+
+// Active notes that the path of the key k was last used at a time, as a store
+// remembers it. A route that the batch puts there is then not taken for used
+// now. It does nothing if no route stands there in the end.
+func (tx *Txn) Active(k Key, at time.Time) {
+	key, _, err := k.canonical()
+	if err != nil || at.IsZero() || at.Before(tx.active[key]) {
+		return
+	}
+	if tx.active == nil {
+		tx.active = make(map[string]time.Time)
+	}
+	tx.active[key] = at
 }
 
 // Clear deletes all routes of this owner. Clear and then Put replaces them:
