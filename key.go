@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"unicode/utf8"
 )
 
 // This file is the only one that reads a path or a host. It brings both, from
@@ -68,8 +69,8 @@ func ParseKey(text string) (Key, error) {
 }
 
 // Canonical returns the one spelling of k by which stores tell keys apart: two
-// keys are the same route's if, and only if, it is equal. It holds no space
-// and no control byte. The error says what is wrong with the key.
+// keys are the same route's if, and only if, it is equal. It is UTF-8
+// without spaces and control bytes. The error says what is wrong with the key.
 func (k Key) Canonical() (Key, error) {
 	key, kept, err := k.canonical()
 	if err != nil {
@@ -81,25 +82,27 @@ func (k Key) Canonical() (Key, error) {
 	} else if n := len(path) - len("/"); n > 0 && path[n-1] != '/' {
 		path = path[:n]
 	}
-	kept.Path = path
-	for i := 0; i < len(path); i++ {
-		if pathClass[path[i]] == badByte || path[i] == '?' {
-			kept.Path = escapeBad(path)
-			break
-		}
-	}
+	kept.Path = escapeBad(path)
 	return kept, nil
 }
 
-// escapeBad percent-encodes what must not stand in a raw path.
+// escapeBad percent-encodes what must not stand in a raw path, and what is not
+// UTF-8, which JSON could not hold.
 func escapeBad(path string) string {
+	bad := func(c rune) bool { return c == utf8.RuneError || c == '?' || c < 0x80 && pathClass[c] == badByte }
+	if strings.IndexFunc(path, bad) < 0 {
+		return path
+	}
 	var b strings.Builder
-	for i := range len(path) {
-		if c := path[i]; pathClass[c] == badByte || c == '?' {
-			fmt.Fprintf(&b, "%%%02X", c)
+	for len(path) > 0 {
+		c, n := utf8.DecodeRuneInString(path)
+		if bad(c) {
+			fmt.Fprintf(&b, "%%%02X", path[0])
+			n = 1
 		} else {
-			b.WriteByte(c)
+			b.WriteString(path[:n])
 		}
+		path = path[n:]
 	}
 	return b.String()
 }

@@ -28,6 +28,7 @@ func TestKeyCanonical(t *testing.T) {
 		{slipswitch.Key{Host: "[::1]", Path: "/a%20b%3f%25%23"}, "[::1]/a%20b%3F%25%23"},
 		{slipswitch.Key{Path: "/a%2541"}, "/a%2541"},
 		{slipswitch.Key{Path: "/%c3%a9"}, "/é"},
+		{slipswitch.Key{Path: "/a\xffb%ef%bf%bd"}, "/a%FFb%EF%BF%BD"},
 	} {
 		got, err := tt.key.Canonical()
 		if err != nil || got.String() != tt.want {
