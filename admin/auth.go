@@ -1,0 +1,88 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// refuse returns why a request must not be served, or nil. It reads nothing but
+// the header.
+func (h *Handler) refuse(r *http.Request) *problem {
+	if !h.knows(r.Host) {
+		return &problem{Status: http.StatusForbidden, Text: fmt.Sprintf(
+			"host %.64q is not one this API is asked under: use an IP address or localhost, or list the name in Hosts", r.Host)}
+	}
+	for _, origin := range r.Header["Origin"] {
+		if !sameOrigin(origin, r.Host) {
+			return &problem{Status: http.StatusForbidden, Text: fmt.Sprintf(
+				"origin %.64q is not this server's: pages of other origins may not ask", origin)}
+		}
+	}
+	for _, site := range r.Header["Sec-Fetch-Site"] {
+		if site != "same-origin" && site != "none" {
+			return &problem{Status: http.StatusForbidden, Text: fmt.Sprintf(
+				"Sec-Fetch-Site %.64q must be same-origin or none: pages of other origins may not ask", site)}
+		}
+	}
+	switch {
+	case h.authorized(r):
+		return nil
+	case !strings.HasPrefix(r.URL.Path, "/v1/"):
+		return &problem{Status: http.StatusForbidden} // as configurable-http-proxy does
+	case h.Token == "":
+		return &problem{Status: http.StatusUnauthorized, Text: "no token is configured, so that nobody may ask: set Token, or Open"}
+	}
+	return &problem{Status: http.StatusUnauthorized, Text: "the token is missing or wrong: send Authorization: Bearer TOKEN"}
+}
+
+// knows reports whether the API may be asked under the name in a Host field. A
+// page can point a name of its own at this server (DNS rebinding), but neither
+// localhost nor an address. Requests of HTTP/1.0 without a host come from no
+// browser.
+func (h *Handler) knows(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")
+	}
+	host = strings.TrimSuffix(host, ".")
+	if _, err := netip.ParseAddr(host); err == nil || host == "" || strings.EqualFold(host, "localhost") {
+		return true
+	}
+	for _, name := range h.Hosts {
+		if name == "*" || strings.EqualFold(name, host) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameOrigin reports whether an Origin field names the server that is asked.
+// The scheme is not compared: what ends TLS may stand in front.
+func sameOrigin(origin, host string) bool {
+	scheme, authority, ok := strings.Cut(origin, "://")
+	return ok && (scheme == "http" || scheme == "https") && strings.EqualFold(authority, host)
+}
+
+// authorized compares digests, so that the time it takes tells neither a part
+// of the token nor its length.
+func (h *Handler) authorized(r *http.Request) bool {
+	if h.Token == "" {
+		return h.Open
+	}
+	fields := r.Header["Authorization"]
+	if len(fields) != 1 {
+		return false
+	}
+	scheme, token, _ := strings.Cut(fields[0], " ")
+	if !strings.EqualFold(scheme, "bearer") && !strings.EqualFold(scheme, "token") {
+		return false
+	}
+	got := sha256.Sum256([]byte(strings.TrimLeft(token, " ")))
+	want := sha256.Sum256([]byte(h.Token))
+	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
+}

@@ -1,0 +1,197 @@
+package admin
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// The REST API of configurable-http-proxy (CHP), as observed on 5.3.0: a view of
+// the prefix routes of one owner. What its clients see differs from CHP in
+// that every request gets an answer, that the token is checked before the body
+// is read, and that an invalid target is refused when it is put.
+
+// chpOwner is whose the routes are.
+const chpOwner = "chp"
+
+// chp answers everything under /api/routes; rest is what follows that in the
+// path.
+func (h *Handler) chp(w http.ResponseWriter, r *http.Request, rest string) *problem {
+	methods := map[string]func(http.ResponseWriter, *http.Request, slipswitch.Key) *problem{
+		"GET": h.chpGet, "POST": h.chpPost, "DELETE": h.chpDelete,
+	}
+	serve := methods[r.Method]
+	if serve == nil {
+		wrong := notAllowed(w, methods, "")
+		wrong.Text = "Method not supported"
+		return wrong
+	}
+	if r.Method == "GET" && (rest == "" || rest == "/") {
+		return h.chpList(w, r)
+	}
+	key, err := h.chpKey(rest)
+	if err != nil {
+		return &problem{Status: http.StatusBadRequest, Text: err.Error()}
+	}
+	return serve(w, r, key)
+}
+
+// chpList shows routes one after the other as they are found: there may be a
+// million.
+func (h *Handler) chpList(w http.ResponseWriter, r *http.Request) *problem {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return &problem{Status: http.StatusBadRequest, Text: "the query must be percent-encoded"}
+	}
+	datestamp := query.Get("inactive_since")
+	if datestamp == "" {
+		datestamp = query.Get("inactiveSince")
+	}
+	since, ok := parseTime(datestamp)
+	if !ok && datestamp != "" {
+		return &problem{Status: http.StatusBadRequest, Text: fmt.Sprintf("Invalid datestamp '%s' must be ISO8601.", datestamp)}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	out := bufio.NewWriter(w)
+	defer out.Flush()
+	separator := "{"
+	for e := range h.Router.Table().All() {
+		path, ok := h.chpPath(e)
+		if !ok || datestamp != "" && !lastActive(e).Before(since) {
+			continue
+		}
+		name, _ := json.Marshal(path)
+		out.WriteString(separator)
+		out.Write(name)
+		out.WriteString(":")
+		out.Write(chpData(e))
+		separator = ","
+	}
+	if separator == "{" {
+		out.WriteString("{")
+	}
+	out.WriteString("}")
+	return nil
+}
+
+func (h *Handler) chpGet(w http.ResponseWriter, r *http.Request, key slipswitch.Key) *problem {
+	entry, ok := h.Router.Table().Of(chpOwner, key)
+	if !ok {
+		return &problem{Status: http.StatusNotFound}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(chpData(entry))
+	return nil
+}
+
+func (h *Handler) chpPost(w http.ResponseWriter, r *http.Request, key slipswitch.Key) *problem {
+	body, wrong := readBody(w, r, h.maxBody())
+	if wrong != nil {
+		return wrong
+	}
+	if err := checkJSON(body, false); err != nil {
+		return &problem{Status: http.StatusBadRequest, Text: "Body not valid JSON: it " + err.Error()}
+	}
+	fields, _ := object(body)
+	var target *string
+	if json.Unmarshal(fields["target"], &target) != nil || target == nil {
+		return &problem{Status: http.StatusBadRequest, Text: "Must specify 'target' as string"}
+	}
+	if strings.HasPrefix(*target, "http+unix:") || strings.HasPrefix(*target, "unix+http:") {
+		return &problem{Status: http.StatusBadRequest, Text: fmt.Sprintf(
+			"target %.64q must begin with http:// or https://: Unix sockets are not supported yet", *target)}
+	}
+	delete(fields, "target")
+	delete(fields, "last_activity") // it cannot be set
+	route := slipswitch.Route{Host: key.Host, Path: key.Path, Upstreams: slipswitch.To(*target)}
+	if len(fields) > 0 {
+		route.Meta, _ = json.Marshal(fields)
+	}
+	if h.CHPRoute != nil {
+		h.CHPRoute(&route)
+	}
+	_, err := h.Router.Apply(&slipswitch.Owner{Name: chpOwner}, slipswitch.Change{Put: &route})
+	if err != nil {
+		wrong := problemOf(err, "the route")
+		if len(wrong.Invalid) > 0 {
+			first := wrong.Invalid[0]
+			field := strings.Replace(first.Field, "upstreams[0]", "target", 1)
+			wrong.Text = badRequest(field, first.Value, first.Want).Text
+		}
+		return wrong
+	}
+	if entry, ok := h.Router.Table().Of(chpOwner, key); ok {
+		entry.Use() // also if nothing has changed
+	}
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+func (h *Handler) chpDelete(w http.ResponseWriter, r *http.Request, key slipswitch.Key) *problem {
+	deleted := false
+	_, err := h.Router.Update(func(tx *slipswitch.Txn) error {
+		deleted = tx.As(&slipswitch.Owner{Name: chpOwner}).DeleteKey(key)
+		return nil
+	})
+	if err != nil || !deleted { // an invalid path has no route
+		return &problem{Status: http.StatusNotFound}
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// chpKey returns the key for a percent-encoded path of the API. All spellings
+// of a path become one, in which the route is kept.
+func (h *Handler) chpKey(path string) (slipswitch.Key, error) {
+	valid := true
+	path, err := respell(path, func(segment string) string {
+		valid = valid && utf8.ValidString(segment)
+		return url.PathEscape(segment)
+	})
+	if err != nil || !valid {
+		return slipswitch.Key{}, fmt.Errorf("the path must be percent-encoded UTF-8")
+	}
+	key := slipswitch.Key{Path: path}
+	if h.CHPHostRouting && path != "/" && path != "" {
+		host, below, _ := strings.Cut(path[1:], "/")
+		key.Host, _ = url.PathUnescape(host)
+		key.Path = "/" + below
+	}
+	if key.Path == "" {
+		key.Path = "/"
+	}
+	return key, nil
+}
+
+// chpPath returns the path under which the API shows an entry: unescaped, but
+// for a slash inside of a segment. It is false for what is not in the view.
+func (h *Handler) chpPath(e slipswitch.Entry) (path string, ok bool) {
+	if e.Owner != chpOwner || e.Route.Exact || e.Route.Host != "" && !h.CHPHostRouting {
+		return "", false
+	}
+	path, err := respell(e.Route.Path, func(segment string) string {
+		return strings.ReplaceAll(segment, "/", "%2F")
+	})
+	if h.CHPHostRouting && (e.Route.Host != "" || path != "/") {
+		path = "/" + e.Route.Host + strings.TrimSuffix(path, "/")
+	}
+	return path, err == nil
+}
+
+// chpData returns a route's data as it was put, with its last activity.
+func chpData(e slipswitch.Entry) []byte {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(e.Route.Meta, &fields) != nil || fields == nil {
+		fields = make(map[string]json.RawMessage, 2) // what others have put there cannot be shown
+	}
+	fields["target"], _ = json.Marshal(e.Route.Upstreams[0].URL)
+	fields["last_activity"], _ = json.Marshal(lastActive(e).Format("2006-01-02T15:04:05.000Z"))
+	data, _ := json.Marshal(fields)
+	return data
+}

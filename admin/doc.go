@@ -1,0 +1,85 @@
+// Package admin is an http.Handler to look at a slipswitch.Router and to change
+// it over HTTP, by an API of its own and by that of configurable-http-proxy.
+//
+//	GET    /v1/routes    lists routes, by pages
+//	GET    /v1/route     one route
+//	PUT    /v1/route     adds it, or replaces it
+//	DELETE /v1/route     deletes it
+//	POST   /v1/batch     many changes, all or nothing
+//	GET    /v1/tunnels   lists open tunnels, by pages
+//	GET    /v1/status    version, how much there is of what, whether it is ready
+//	*      /api/routes   the API of configurable-http-proxy
+//	GET    /livez        200: the program runs
+//	GET    /readyz       200: send it traffic; 503: do not
+//
+// # Routes
+//
+// /v1/route takes the address of a route as query parameters: host (left out
+// for any host), path, and exact=true for an exact route:
+//
+//	curl -X PUT -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \
+//	  -d '{"host":"ide.example.com","path":"/ide-7","upstreams":["http://10.0.0.7:8080"]}' \
+//	  'http://127.0.0.1:8001/v1/route?host=ide.example.com&path=/ide-7'
+//
+// The path is percent-encoded as in the route, and then, like any value, once
+// more for the query: the path /a%2Fb is path=/a%252Fb. The body's host, path
+// and exact must be the address's.
+//
+// The answer shows the route and what is known of it, with its version as ETag:
+//
+//	{"route":{…}, "owner":"", "held":false, "version":42,
+//	 "lastActive":"2026-01-02T03:04:05.678Z", "tunnels":3}
+//
+// PUT answers 201 for a new route, else 200; DELETE 204, or 404 if there was
+// none. With If-Match (or If-None-Match: *) either changes only what has this
+// version (what is not there), else the answer is 412. All changes are those of
+// Handler.Owner: a route whose key another owner has is put as held, and is not
+// deleted but answered with 409. GET shows the route that stands or, with
+// owner=, the one that this owner has there.
+//
+// /v1/routes answers {"version":…, "routes":[…], "next":"…"}, in the order of
+// host, then path. For the next page pass next as after, until there is none.
+// Each page reads the table of its moment, and a route that stands all the
+// while is on exactly one page. Parameters: limit (100; at most 1000), after,
+// owner, host (empty: routes for any host), path (it and what is below),
+// label=name=value or label=name (repeated: all of them), and inactive_since (an
+// ISO 8601 time: routes without activity from then on).
+//
+// /v1/batch takes changes in their order, and with replace also deletes all
+// other routes of the owner:
+//
+//	{"changes":[{"put":{…}}, {"delete":{"host":"ide.example.com","path":"/ide-6"}}], "replace":true}
+//
+// Either all is done, in one swap, and the answer is {"version":43}; or nothing,
+// and the answer is 400 with all that is invalid. If-Match with a version
+// changes only the table of this version. What is invalid is told as
+//
+//	{"status":400, "error":"…", "invalid":[{"index":0, "key":{…}, "field":"path",
+//	 "value":"ide-7", "want":"must begin with /"}]}
+//
+// /v1/tunnels takes limit, after, host and path as /v1/routes does, upstream (a
+// URL or host:port) and client (an address).
+//
+// # configurable-http-proxy
+//
+// What drives configurable-http-proxy drives /api/routes. It shows and changes
+// the prefix routes of the owner "chp", for any host. (With
+// Handler.CHPHostRouting the first segment of a path is the host.) It shows the
+// held ones too, since who cannot find what he put puts it again for ever; only
+// /v1/routes tells the difference. Of a path the segments are unescaped, but a
+// slash inside of one is always shown as %2F. JSON keys other than target are
+// kept in the route's Meta and come back.
+//
+// # Who may ask
+//
+// Every request but those for /livez and /readyz must name the token, in
+// "Authorization: Bearer T" or "Authorization: token T". It is checked before
+// anything else of the request is read. Whoever has the token may make the
+// gateway send requests to any address: serve a Handler on 127.0.0.1 or another
+// address that only its users reach, never on a host that serves workspaces.
+//
+// Web pages are kept out: a request must be for an IP address, localhost or one
+// of Handler.Hosts (else a page could point its own name at this server), and
+// must not come from a page of another origin, which its Origin and
+// Sec-Fetch-Site headers tell.
+package admin

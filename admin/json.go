@@ -1,0 +1,179 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// What a body may hold, whatever its length: deeper or longer is an attack on
+// our stack or memory.
+const (
+	maxDepth    = 64
+	maxElements = 1_000_000 // of one array or object
+)
+
+// A problem is the answer to a request that cannot be done.
+type problem struct {
+	Status  int                      `json:"status"`
+	Text    string                   `json:"error"`
+	Invalid []*slipswitch.RouteError `json:"invalid,omitempty"` // all that is wrong in the body
+}
+
+func (p *problem) Error() string { return p.Text }
+
+// badRequest says which parameter or field must be otherwise.
+func badRequest(field, value, want string) *problem {
+	return &problem{Status: http.StatusBadRequest, Text: fmt.Sprintf("%s %.64q %s", field, value, want)}
+}
+
+// notAllowed answers a method that an endpoint does not have.
+func notAllowed[V any](w http.ResponseWriter, methods map[string]V, hint string) *problem {
+	var allow []string
+	for method := range methods {
+		allow = append(allow, method)
+	}
+	slices.Sort(allow)
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	return &problem{Status: http.StatusMethodNotAllowed, Text: "the method must be " + strings.Join(allow, " or ") + hint}
+}
+
+func (p *problem) writeJSON(w http.ResponseWriter) {
+	if p.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="slipswitch"`)
+	}
+	writeJSON(w, p.Status, p)
+}
+
+func (p *problem) writeText(w http.ResponseWriter) {
+	if p.Text != "" {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	}
+	w.WriteHeader(p.Status)
+	io.WriteString(w, p.Text)
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(value)
+}
+
+// readBody reads a whole body of at most limit bytes.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *problem) {
+	tooLarge := &problem{Status: http.StatusRequestEntityTooLarge, Text: fmt.Sprintf("the body must be at most %d bytes long", limit)}
+	if r.ContentLength > limit {
+		return nil, tooLarge
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, tooLarge
+	}
+	if err != nil {
+		return nil, &problem{Status: http.StatusBadRequest, Text: "the body ended before it was complete"}
+	}
+	w.Header().Del("Connection")
+	return body, nil
+}
+
+// readJSON reads a body that must say that it is JSON, and be it.
+func readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *problem) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return nil, &problem{Status: http.StatusUnsupportedMediaType, Text: fmt.Sprintf(
+			"Content-Type %.64q must be application/json", r.Header.Get("Content-Type"))}
+	}
+	body, wrong := readBody(w, r, limit)
+	if wrong != nil {
+		return nil, wrong
+	}
+	if err := checkJSON(body, true); err != nil {
+		return nil, &problem{Status: http.StatusBadRequest, Text: "the body " + err.Error()}
+	}
+	return body, nil
+}
+
+// checkJSON refuses what is not one JSON value, and what two readers could take
+// for different things: a second value behind it, invalid UTF-8, a key that an
+// object has twice. With fold, keys are the same whatever their case, as they
+// are to encoding/json, except in labels and meta. Errors complete "the body".
+func checkJSON(data []byte, fold bool) error {
+	if !utf8.Valid(data) {
+		return errors.New("must be UTF-8")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	if err := checkValue(decoder, fold, 0); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("must be a whole JSON value: it ends at byte %d", len(data))
+		}
+		if _, ok := errors.AsType[*json.SyntaxError](err); ok {
+			return fmt.Errorf("must be JSON: %w before byte %d", err, decoder.InputOffset()+1)
+		}
+		return err
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return fmt.Errorf("must be one JSON value: more follows at byte %d", decoder.InputOffset())
+	}
+	return nil
+}
+
+func checkValue(decoder *json.Decoder, fold bool, depth int) error {
+	token, err := decoder.Token()
+	if err != nil {
+		return err
+	}
+	var keys map[string]struct{}
+	switch token {
+	case json.Delim('{'):
+		keys = make(map[string]struct{})
+	case json.Delim('['):
+	default:
+		return nil
+	}
+	if depth++; depth > maxDepth {
+		return fmt.Errorf("must not be nested deeper than %d levels", maxDepth)
+	}
+	for n := 1; decoder.More(); n++ {
+		if n > maxElements {
+			return fmt.Errorf("must have at most %d elements in an array or object", maxElements)
+		}
+		below := fold
+		if keys != nil {
+			token, err := decoder.Token()
+			if err != nil {
+				return err
+			}
+			key, _ := token.(string)
+			folded := key
+			if fold {
+				folded = strings.ToLower(strings.ToUpper(key)) // ſ is s to encoding/json, too
+				below = folded != "labels" && folded != "meta"
+			}
+			if _, twice := keys[folded]; twice {
+				return fmt.Errorf("must not have the key %.64q twice in one object", key)
+			}
+			keys[folded] = struct{}{}
+		}
+		if err := checkValue(decoder, below, depth); err != nil {
+			return err
+		}
+	}
+	_, err = decoder.Token() // the closing bracket
+	return err
+}
+
+// object returns the fields of a JSON object, and false for any other value.
+func object(data []byte) (map[string]json.RawMessage, bool) {
+	var fields map[string]json.RawMessage
+	err := json.Unmarshal(data, &fields)
+	return fields, err == nil && fields != nil
+}

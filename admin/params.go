@@ -1,0 +1,124 @@
+package admin
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// parameters returns a request's query. Each parameter must be one of known,
+// and none but label may be given twice: a filter that is misspelt must not
+// mean "all".
+func parameters(r *http.Request, known ...string) (url.Values, *problem) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, badRequest("query", r.URL.RawQuery, "must be parameters with & between them, percent-encoded")
+	}
+	for name, values := range query {
+		if !slices.Contains(known, name) {
+			return nil, badRequest("parameter", name, "must be one of "+strings.Join(known, ", "))
+		}
+		if len(values) > 1 && name != "label" {
+			return nil, badRequest(name, values[1], "must be given only once")
+		}
+	}
+	return query, nil
+}
+
+// address returns the key that the parameters host, path and exact name.
+func address(query url.Values) (slipswitch.Key, *problem) {
+	key := slipswitch.Key{Host: query.Get("host"), Path: query.Get("path")}
+	if !strings.HasPrefix(key.Path, "/") {
+		return key, badRequest("path", key.Path, "must be the path of a route, and begin with /")
+	}
+	if exact := query.Get("exact"); exact != "" {
+		var err error
+		if key.Exact, err = strconv.ParseBool(exact); err != nil {
+			return key, badRequest("exact", exact, "must be true or false")
+		}
+	}
+	return key, nil
+}
+
+// pageLimit returns how many items a page may have.
+func pageLimit(query url.Values) (int, *problem) {
+	if !query.Has("limit") {
+		return 100, nil
+	}
+	limit, err := strconv.Atoi(query.Get("limit"))
+	if err != nil || limit < 1 || limit > 1000 {
+		return 0, badRequest("limit", query.Get("limit"), "must be a number from 1 to 1000")
+	}
+	return limit, nil
+}
+
+// A keyFilter selects keys by the parameters host and path.
+type keyFilter struct {
+	anyHost bool
+	host    string
+	below   string // a path as respell has it, without trailing slash
+}
+
+func newKeyFilter(query url.Values) (keyFilter, *problem) {
+	f := keyFilter{anyHost: !query.Has("host"), host: query.Get("host")}
+	if path := query.Get("path"); path != "" {
+		below, err := respell(path, url.PathEscape)
+		if err != nil || path[0] != '/' {
+			return f, badRequest("path", path, "must be a percent-encoded path that begins with /")
+		}
+		f.below = strings.TrimSuffix(below, "/")
+	}
+	return f, nil
+}
+
+func (f keyFilter) matches(k slipswitch.Key) bool {
+	if !f.anyHost && !strings.EqualFold(f.host, k.Host) {
+		return false
+	}
+	if f.below == "" {
+		return true
+	}
+	path, err := respell(k.Path, url.PathEscape)
+	rest, ok := strings.CutPrefix(path, f.below)
+	return err == nil && ok && (rest == "" || rest[0] == '/')
+}
+
+// respell writes each segment of a percent-encoded path anew: as spell has it,
+// which is given the segment's bytes.
+func respell(path string, spell func(segment string) string) (string, error) {
+	segments := strings.Split(path, "/")
+	for i, segment := range segments {
+		plain, err := url.PathUnescape(segment)
+		if err != nil {
+			return "", err
+		}
+		segments[i] = spell(plain)
+	}
+	return strings.Join(segments, "/"), nil
+}
+
+// isoLayouts are the forms of ISO 8601 that a time may have; without a zone it
+// is UTC. Go reads fractions of a second behind each of them.
+var isoLayouts = []string{
+	"2006-01-02T15:04:05Z07:00", "2006-01-02T15:04:05Z0700", "2006-01-02T15:04:05Z07", "2006-01-02T15:04:05",
+	"2006-01-02T15:04Z07:00", "2006-01-02T15:04", "2006-01-02", "2006-01", "2006",
+	"20060102T150405Z0700", "20060102T150405", "20060102",
+}
+
+// parseTime reads a time of ISO 8601.
+func parseTime(text string) (time.Time, bool) {
+	for _, layout := range isoLayouts {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// lastActive is an entry's activity as it is shown: to the millisecond.
+func lastActive(e slipswitch.Entry) time.Time { return e.Activity().UTC().Truncate(time.Millisecond) }

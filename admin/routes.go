@@ -1,0 +1,278 @@
+package admin
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// A routeItem is a route and what is known of it.
+type routeItem struct {
+	Route      *slipswitch.Route `json:"route"`
+	Owner      string            `json:"owner"`
+	Held       bool              `json:"held"`
+	Version    uint64            `json:"version"`
+	LastActive time.Time         `json:"lastActive,omitzero"`
+	Tunnels    int               `json:"tunnels"`
+}
+
+func itemOf(e slipswitch.Entry) routeItem {
+	return routeItem{e.Route, e.Owner, e.Held, e.Version, lastActive(e), e.Tunnels()}
+}
+
+// listRoutes answers GET /v1/routes.
+func (h *Handler) listRoutes(w http.ResponseWriter, r *http.Request) *problem {
+	query, wrong := parameters(r, "limit", "after", "owner", "host", "path", "label", "inactive_since")
+	if wrong != nil {
+		return wrong
+	}
+	limit, wrong := pageLimit(query)
+	if wrong != nil {
+		return wrong
+	}
+	matches, wrong := routeFilter(query)
+	if wrong != nil {
+		return wrong
+	}
+	table := h.Router.Table()
+	entries, wrong := entriesAfter(table, query.Get("after"))
+	if wrong != nil {
+		return wrong
+	}
+	page := struct {
+		Version uint64      `json:"version"`
+		Routes  []routeItem `json:"routes"`
+		Next    string      `json:"next,omitempty"`
+	}{table.Version(), []routeItem{}, ""}
+	shown := false // something of the entries at the current key
+	for e := range entries {
+		shown = shown && e.Held
+		if !matches(e) {
+			continue
+		}
+		// A page ends between keys: the next begins behind the last one, and
+		// with it behind all that is held there.
+		if len(page.Routes) >= limit && !shown {
+			page.Next = cursor(page.Routes[len(page.Routes)-1].Route.Key())
+			break
+		}
+		page.Routes = append(page.Routes, itemOf(e))
+		shown = true
+	}
+	writeJSON(w, http.StatusOK, page)
+	return nil
+}
+
+// routeFilter selects entries by the parameters of a list.
+func routeFilter(query url.Values) (func(slipswitch.Entry) bool, *problem) {
+	keys, wrong := newKeyFilter(query)
+	if wrong != nil {
+		return nil, wrong
+	}
+	var since time.Time
+	if text := query.Get("inactive_since"); text != "" {
+		var ok bool
+		if since, ok = parseTime(text); !ok {
+			return nil, badRequest("inactive_since", text, "must be an ISO 8601 time such as 2026-01-02T03:04:05Z")
+		}
+	}
+	anyOwner, owner := !query.Has("owner"), query.Get("owner")
+	return func(e slipswitch.Entry) bool {
+		if !anyOwner && e.Owner != owner || !keys.matches(e.Route.Key()) {
+			return false
+		}
+		for _, label := range query["label"] {
+			name, want, valued := strings.Cut(label, "=")
+			if value, ok := e.Route.Labels[name]; !ok || valued && value != want {
+				return false
+			}
+		}
+		return since.IsZero() || lastActive(e).Before(since)
+	}, nil
+}
+
+// cursor names a key in a page's next. Keys are bytes, and need not be UTF-8.
+func cursor(k slipswitch.Key) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%t %s %s", k.Exact, k.Host, k.Path))
+}
+
+// entriesAfter yields the entries behind a cursor, or all of them.
+func entriesAfter(table *slipswitch.Table, after string) (iter.Seq[slipswitch.Entry], *problem) {
+	if after == "" {
+		return table.All(), nil
+	}
+	text, err := base64.RawURLEncoding.DecodeString(after)
+	parts := strings.SplitN(string(text), " ", 3)
+	if err != nil || len(parts) != 3 || !strings.HasPrefix(parts[2], "/") {
+		return nil, badRequest("after", after, "must be the next of the page before")
+	}
+	return table.After(slipswitch.Key{Host: parts[1], Path: parts[2], Exact: parts[0] == "true"}), nil
+}
+
+// getRoute answers GET /v1/route.
+func (h *Handler) getRoute(w http.ResponseWriter, r *http.Request) *problem {
+	query, wrong := parameters(r, "host", "path", "exact", "owner")
+	if wrong != nil {
+		return wrong
+	}
+	key, wrong := address(query)
+	if wrong != nil {
+		return wrong
+	}
+	entry, ok := h.Router.Table().At(key)
+	if query.Has("owner") {
+		entry, ok = h.Router.Table().Of(query.Get("owner"), key)
+	}
+	if !ok {
+		return noRoute(key)
+	}
+	writeRoute(w, http.StatusOK, itemOf(entry))
+	return nil
+}
+
+// putRoute answers PUT /v1/route.
+func (h *Handler) putRoute(w http.ResponseWriter, r *http.Request) *problem {
+	query, wrong := parameters(r, "host", "path", "exact")
+	if wrong != nil {
+		return wrong
+	}
+	key, wrong := address(query)
+	if wrong != nil {
+		return wrong
+	}
+	body, wrong := readJSON(w, r, h.maxBody())
+	if wrong != nil {
+		return wrong
+	}
+	route, invalid := decodeRoute(body, h.owner())
+	if invalid == nil {
+		invalid = differences(route.Key(), key, h.owner())
+	}
+	if invalid != nil {
+		return invalidRoutes("the route", invalid)
+	}
+	var before uint64
+	var was slipswitch.Entry
+	var replaced bool
+	version, err := h.Router.Update(func(tx *slipswitch.Txn) error {
+		before = h.Router.Table().Version()
+		was, replaced = h.Router.Table().Of(h.owner(), key)
+		if wrong := precondition(r, was.Version, replaced); wrong != nil {
+			return wrong
+		}
+		tx.As(h.Owner).Put(route)
+		return nil
+	})
+	if err != nil {
+		return problemOf(err, "the route")
+	}
+	if version == before {
+		version = was.Version // it stood there as it is
+	}
+	item := routeItem{Route: &route, Owner: h.owner(), Version: version}
+	if entry, ok := h.Router.Table().Of(h.owner(), key); ok && entry.Version == version {
+		item = itemOf(entry)
+	} // else somebody has changed it since
+	status := http.StatusCreated
+	if replaced {
+		status = http.StatusOK
+	}
+	writeRoute(w, status, item)
+	return nil
+}
+
+// deleteRoute answers DELETE /v1/route.
+func (h *Handler) deleteRoute(w http.ResponseWriter, r *http.Request) *problem {
+	query, wrong := parameters(r, "host", "path", "exact")
+	if wrong != nil {
+		return wrong
+	}
+	key, wrong := address(query)
+	if wrong != nil {
+		return wrong
+	}
+	_, err := h.Router.Update(func(tx *slipswitch.Txn) error {
+		was, found := h.Router.Table().Of(h.owner(), key)
+		if wrong := precondition(r, was.Version, found); wrong != nil {
+			return wrong
+		}
+		if found {
+			tx.As(h.Owner).DeleteKey(key)
+			return nil
+		}
+		if other, ok := h.Router.Table().At(key); ok {
+			return &problem{Status: http.StatusConflict, Text: fmt.Sprintf(
+				"the route %.80q belongs to owner %q, and %q has none there: it must be deleted where it was put", key, other.Owner, h.owner())}
+		}
+		return noRoute(key)
+	})
+	if err != nil {
+		return problemOf(err, "the route")
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (h *Handler) owner() string {
+	if h.Owner == nil {
+		return ""
+	}
+	return h.Owner.Name
+}
+
+func noRoute(k slipswitch.Key) *problem {
+	return &problem{Status: http.StatusNotFound, Text: fmt.Sprintf("there is no route %.80q", k)}
+}
+
+func writeRoute(w http.ResponseWriter, status int, item routeItem) {
+	w.Header().Set("ETag", etag(item.Version))
+	writeJSON(w, status, item)
+}
+
+func etag(version uint64) string { return `"` + strconv.FormatUint(version, 10) + `"` }
+
+// precondition checks If-Match and If-None-Match (RFC 9110 §13.1) against what
+// is there.
+func precondition(r *http.Request, version uint64, exists bool) *problem {
+	lists := func(field string) bool {
+		for _, line := range r.Header.Values(field) {
+			for tag := range strings.SplitSeq(line, ",") {
+				if tag = strings.TrimSpace(tag); exists && (tag == "*" || tag == etag(version)) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	if r.Header.Values("If-Match") != nil && !lists("If-Match") || lists("If-None-Match") {
+		text := "there is nothing yet"
+		if exists {
+			text = "the version is " + etag(version) + " now"
+		}
+		return &problem{Status: http.StatusPreconditionFailed, Text: text + ": read it again, then decide"}
+	}
+	return nil
+}
+
+// problemOf turns an error of Router.Update into an answer.
+func problemOf(err error, what string) *problem {
+	if wrong, ok := errors.AsType[*problem](err); ok {
+		return wrong
+	}
+	if batch, ok := errors.AsType[*slipswitch.BatchError](err); ok {
+		return invalidRoutes(what, batch.Routes)
+	}
+	return &problem{Status: http.StatusInternalServerError, Text: err.Error()}
+}
+
+func invalidRoutes(what string, invalid []*slipswitch.RouteError) *problem {
+	return &problem{http.StatusBadRequest, fmt.Sprintf("%s is invalid, and nothing was changed: see invalid (%d)", what, len(invalid)), invalid}
+}

@@ -1,0 +1,81 @@
+package admin
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"time"
+)
+
+// status answers GET /v1/status.
+func (h *Handler) status(w http.ResponseWriter, r *http.Request) *problem {
+	if _, wrong := parameters(r); wrong != nil {
+		return wrong
+	}
+	table := h.Router.Table()
+	status := struct {
+		Version  uint64    `json:"version"` // of the table
+		Routes   int       `json:"routes"`  // held ones not counted
+		Tunnels  int       `json:"tunnels"`
+		Ready    bool      `json:"ready"`
+		NotReady string    `json:"notReady,omitempty"` // why
+		Draining bool      `json:"draining"`
+		Started  time.Time `json:"started,omitzero"`
+		Uptime   string    `json:"uptime,omitempty"`
+	}{Version: table.Version(), Routes: table.Len(), Draining: h.draining()}
+	if h.Proxy != nil {
+		for range h.Proxy.Tunnels() {
+			status.Tunnels++
+		}
+	}
+	if err := h.notReady(); err != nil {
+		status.NotReady = err.Error()
+	}
+	status.Ready = status.NotReady == ""
+	if !h.Started.IsZero() {
+		status.Started = h.Started.UTC()
+		status.Uptime = time.Since(h.Started).Round(time.Second).String()
+	}
+	writeJSON(w, http.StatusOK, status)
+	return nil
+}
+
+func (h *Handler) draining() bool { return h.Proxy != nil && h.Proxy.Draining() }
+
+var errDraining = errors.New("draining")
+
+// notReady returns why no traffic should be sent here.
+func (h *Handler) notReady() error {
+	if h.draining() {
+		return errDraining
+	}
+	if h.Ready != nil {
+		return h.Ready()
+	}
+	return nil
+}
+
+// livez and readyz are asked by probes: without a token, under any host. So
+// they tell as little as they can.
+func (h *Handler) livez(w http.ResponseWriter, r *http.Request) { probe(w, r, http.StatusOK, "ok") }
+
+func (h *Handler) readyz(w http.ResponseWriter, r *http.Request) {
+	switch err := h.notReady(); err {
+	case nil:
+		probe(w, r, http.StatusOK, "ok")
+	case errDraining:
+		probe(w, r, http.StatusServiceUnavailable, "draining")
+	default:
+		probe(w, r, http.StatusServiceUnavailable, "not ready")
+	}
+}
+
+func probe(w http.ResponseWriter, r *http.Request, status int, text string) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		notAllowed(w, map[string]bool{"GET": true, "HEAD": true}, "").writeText(w)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	io.WriteString(w, text+"\n")
+}
