@@ -150,10 +150,13 @@ func (l *leaf) sameRoute(other *leaf) bool {
 	return l.owner == other.owner && l.route.Equal(&other.route)
 }
 
-// takePlace gives the whole chain its place. The chain is not published yet,
-// but parts of it may be, and those have the place already.
+// takePlace gives the whole chain its place. Parts of the chain may be
+// published, in front of what is new or behind it: those have the place already,
+// and must not be written.
 func (l *leaf) takePlace(p *place) {
-	for ; l != nil && l.place != p; l = l.held {
-		l.place = p
+	for ; l != nil; l = l.held {
+		if l.place != p {
+			l.place = p
+		}
 	}
 }
