@@ -2,6 +2,18 @@ module github.com/slipswitch/slipswitch/examples
 
 go 1.26.0
 
-require github.com/slipswitch/slipswitch v0.0.0
+require (
+	github.com/chromedp/cdproto v0.159.0
+	github.com/chromedp/chromedp v0.23.0
+	github.com/coder/websocket v1.8.15
+	github.com/slipswitch/slipswitch v0.0.0
+	go.uber.org/goleak v1.3.0
+	golang.org/x/term v0.47.0
+)
+
+require (
+	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
 
 replace github.com/slipswitch/slipswitch => ../

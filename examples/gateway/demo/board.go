@@ -1,0 +1,242 @@
+package demo
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// A board knows all open pages, and tells them how the gateway is.
+type board struct {
+	demo  *Demo
+	first uint64 // the version with the demo's own routes: changes count from there
+
+	mu       sync.Mutex
+	tabs     map[*tab]struct{}
+	visitors map[string]*visitor // by tab
+	seen     uint64              // the last version
+	recent   []second
+	cut      int
+	ended    []ended // the newest last
+	told     []byte  // the last state
+}
+
+// A visitor is what a tunnel is known by. The tunnel is there first; a name is
+// given when the tab enters a workspace.
+type visitor struct{ person }
+
+// A state is what pages show of the gateway. It changes only when something
+// happens: it is the page that counts ages.
+type state struct {
+	Changes uint64   `json:"changes"`
+	Recent  []second `json:"recent"` // when they were made, as far as pages look back
+	Cut     int      `json:"cut"`    // sockets that were ended by others than their tab
+	Routes  int      `json:"routes"`
+	Crowd   int      `json:"crowd"` // how many changes of the button's are still to come
+	Sockets []socket `json:"sockets"`
+	Ended   []ended  `json:"ended"`
+}
+
+// A second in which routes were changed, and how often.
+type second struct {
+	At int64 `json:"at"` // unix
+	N  int   `json:"n"`
+}
+
+// A socket is an open tunnel.
+type socket struct {
+	Tunnel uint64 `json:"tunnel"`
+	Tab    string `json:"tab"`
+	Name   string `json:"name"`
+	Hue    int    `json:"hue"`
+	Path   string `json:"path"`
+	Opened int64  `json:"opened"` // unix milliseconds
+	Since  uint64 `json:"since"`  // how many changes there had been before
+}
+
+// An ended socket is what its close report says.
+type ended struct {
+	Tunnel uint64 `json:"tunnel"`
+	Name   string `json:"name"`
+	Hue    int    `json:"hue"`
+	Path   string `json:"path"`
+	By     string `json:"by"`
+	How    string `json:"how"`
+	Why    string `json:"why"`
+	Closed int64  `json:"closed"` // unix milliseconds
+	Lasted int64  `json:"lasted"` // milliseconds
+	Lived  uint64 `json:"lived"`  // through how many changes
+	Bytes  int64  `json:"bytes"`  // both ways
+}
+
+const (
+	lookBack  = 2 * time.Minute
+	maxEnded  = 8
+	stateFreq = 200 * time.Millisecond
+)
+
+func (b *board) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.Header.Get("X-Forwarded-Prefix") == "": // the gateway's front door
+		w.Header().Set("Location", boardPath[1:]+"/")
+		w.WriteHeader(http.StatusFound)
+	case r.URL.Path == "/":
+		servePage(w, "board.html", map[string]string{"Ada": adaPath, "Grace": gracePath})
+	case r.URL.Path == "/socket":
+		serveSocket(w, r, b, gallery{})
+	default:
+		serveAsset(w, r)
+	}
+}
+
+// A gallery is the room of those who only look on.
+type gallery struct{}
+
+func (gallery) join(*tab)                    {}
+func (gallery) leave(*tab)                   {}
+func (gallery) receive(*tab, received) error { return nil }
+
+// watch tells all pages the state, when it has changed.
+func (b *board) watch() {
+	tick := time.NewTicker(stateFreq)
+	defer tick.Stop()
+	for {
+		select {
+		case <-b.demo.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		b.mu.Lock()
+		if now := encode(b.state()); !bytes.Equal(now, b.told) {
+			b.told = now
+			message := stateMessage(now)
+			for t := range b.tabs {
+				t.sendEncoded(message)
+			}
+		}
+		b.mu.Unlock()
+	}
+}
+
+func stateMessage(state []byte) []byte {
+	return encode(struct {
+		Type  string          `json:"type"`
+		Now   int64           `json:"now"` // unix milliseconds, by the clock of all other times
+		State json.RawMessage `json:"state"`
+	}{"state", time.Now().UnixMilli(), state})
+}
+
+// state looks at the gateway. The lock is held.
+func (b *board) state() state {
+	table := b.demo.Router.Table()
+	now := time.Now()
+	if n := table.Version() - max(b.seen, b.first); n > 0 {
+		b.seen = table.Version()
+		if last := len(b.recent) - 1; last >= 0 && b.recent[last].At == now.Unix() {
+			b.recent[last].N += int(n)
+		} else {
+			b.recent = append(b.recent, second{now.Unix(), int(n)})
+		}
+	}
+	b.recent = slices.DeleteFunc(b.recent, func(s second) bool { return s.At < now.Add(-lookBack).Unix() })
+	s := state{
+		Changes: table.Version() - b.first,
+		Recent:  b.recent,
+		Cut:     b.cut,
+		Routes:  table.Len(),
+		Crowd:   b.demo.crowd.left(),
+		Sockets: []socket{},
+		Ended:   b.ended,
+	}
+	for t := range b.demo.Proxy.Tunnels() {
+		v, _ := t.Value().(*visitor)
+		if v == nil {
+			continue
+		}
+		s.Sockets = append(s.Sockets, socket{t.ID(), v.Tab, v.Name, v.Hue, t.Route().Path,
+			t.Opened().UnixMilli(), max(t.Version(), b.first) - b.first})
+	}
+	return s
+}
+
+// expect makes a visitor for a tunnel that is about to open.
+func (b *board) expect(tab string) *visitor {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	v := &visitor{person: person{Tab: tab}}
+	if b.visitors == nil {
+		b.visitors = make(map[string]*visitor)
+	}
+	b.visitors[tab] = v
+	return v
+}
+
+// enter lets a tab be told the state from now on, and names it: as it was
+// called before, if nobody else is.
+func (b *board) enter(t *tab, id, name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := person{Tab: id, Name: name}
+	p.Hue = slices.Index(names, name)
+	if p.Hue < 0 || b.taken(name) {
+		p.Hue = slices.IndexFunc(names, func(name string) bool { return !b.taken(name) })
+		p.Hue = max(p.Hue, 0) // all are taken: one more of the first
+		p.Name = names[p.Hue]
+	}
+	p.Hue = p.Hue * 137 % 360 // the golden angle: neighbours differ most
+	if v := b.visitors[id]; v != nil {
+		v.person = p
+	}
+	if b.tabs == nil {
+		b.tabs = make(map[*tab]struct{})
+	}
+	b.tabs[t] = struct{}{}
+	t.person = p
+	t.sendEncoded(stateMessage(encode(b.state())))
+}
+
+func (b *board) taken(name string) bool {
+	for t := range b.tabs {
+		if t.person.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *board) leave(t *tab) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.tabs, t)
+}
+
+// tunnelClosed keeps the newest reports.
+func (b *board) tunnelClosed(r slipswitch.CloseReport) {
+	v, _ := r.Value.(*visitor)
+	if v == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.visitors[v.Tab] == v {
+		delete(b.visitors, v.Tab)
+	}
+	if r.By != "client" {
+		b.cut++
+	}
+	b.ended = append(b.ended, ended{r.Tunnel, v.Name, v.Hue, r.Route.Path, r.By, r.How, r.Why,
+		r.Closed.UnixMilli(), r.Closed.Sub(r.Opened).Milliseconds(),
+		r.CloseVersion - max(r.OpenVersion, b.first), r.ClientBytes + r.UpstreamBytes})
+	b.ended = b.ended[max(len(b.ended)-maxEnded, 0):]
+}
+
+// names are given to tabs in their order.
+var names = []string{
+	"Ada", "Grace", "Edsger", "Barbara", "Donald", "Radia", "Ken", "Frances", "Dennis", "Margaret", "Leslie", "Hedy",
+	"Niklaus", "Karen", "Alan", "Jean", "Tony", "Lynn", "John", "Sophie", "Robin", "Adele", "Rob", "Shafi",
+}

@@ -1,0 +1,143 @@
+// Package demo shows that sockets stay while routes change: two workspaces, in
+// each of which several tabs edit one file, a page that watches all sockets of
+// the gateway, and a button that creates and deletes a hundred other
+// workspaces meanwhile. All of it is served through the gateway, each part by
+// a server of its own behind a route of its own.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// A Demo runs from Start to Close. The fields must be set.
+type Demo struct {
+	Router *slipswitch.Router
+	Proxy  *slipswitch.Proxy
+	Log    *slog.Logger
+
+	board board
+	crowd crowd
+
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	servers []*http.Server
+}
+
+// The paths at which it is found. Workspaces are one route each.
+const (
+	boardPath = "/board"
+	adaPath   = "/webapp-01/ide-ada"
+	gracePath = "/webapp-01/ide-grace"
+	crowdPath = "/webapp-01/ide-" // and a random name
+)
+
+// Start starts the servers, and puts their routes.
+func (d *Demo) Start() error {
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	d.board.demo, d.crowd.demo = d, d
+	d.crowd.init()
+	board, err := d.serve(&d.board)
+	if err != nil {
+		return err
+	}
+	routes := []slipswitch.Route{
+		{Path: "/", Exact: true, Upstreams: slipswitch.To(board)},
+		{Path: boardPath, StripPath: true, Upstreams: slipswitch.To(board), IdleTimeout: idleTimeout},
+	}
+	for path, f := range map[string]*file{adaPath: hello(), gracePath: embedding()} {
+		upstream, err := d.serve(&workspace{board: &d.board, path: path, file: f, tabs: make(map[*tab]struct{})})
+		if err != nil {
+			return err
+		}
+		routes = append(routes, slipswitch.Route{
+			Path: path, StripPath: true, Upstreams: slipswitch.To(upstream),
+			IdleTimeout: idleTimeout, Labels: map[string]string{"demo": "workspace"},
+		})
+	}
+	if d.crowd.upstream, err = d.serve(http.HandlerFunc(d.crowd.visit)); err != nil {
+		return err
+	}
+	if _, err := d.Router.Update(func(tx *slipswitch.Txn) error {
+		for _, route := range routes {
+			tx.Put(route)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	d.board.first = d.Router.Table().Version()
+	d.running.Go(d.board.watch)
+	return nil
+}
+
+// idleTimeout ends tunnels that not even a ping crosses any more.
+const (
+	idleTimeout = 2 * time.Minute
+	pingEvery   = idleTimeout / 6
+)
+
+// serve starts a server on this machine, and returns its URL.
+func (d *Demo) serve(handler http.Handler) (upstream string, err error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		BaseContext:       func(net.Listener) context.Context { return d.ctx },
+	}
+	d.servers = append(d.servers, server)
+	d.running.Go(func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			d.Log.Error("demo", "error", err)
+		}
+	})
+	return "http://" + listener.Addr().String(), nil
+}
+
+// Welcome tells where to look.
+func (d *Demo) Welcome(w io.Writer, url string) {
+	fmt.Fprintf(w, `
+  Routes change, sockets stay. Open
+
+    %[1]s/                      all sockets, and the button
+    %[1]s%[2]s/    a workspace: open it in several tabs, and type
+    %[1]s%[3]s/  another one
+
+`, url, adaPath, gracePath)
+}
+
+// Close ends the servers and their sockets.
+func (d *Demo) Close() {
+	if d.cancel == nil {
+		return
+	}
+	d.cancel()
+	for _, server := range d.servers {
+		server.Close()
+	}
+	d.running.Wait()
+}
+
+// TunnelValue is the proxy's: a tunnel is known by its tab.
+func (d *Demo) TunnelValue(r *http.Request) any {
+	if id := r.URL.Query().Get("tab"); id != "" {
+		return d.board.expect(id)
+	}
+	return nil // none of the demo's
+}
+
+// TunnelClosed must be called by the proxy's hook.
+func (d *Demo) TunnelClosed(r slipswitch.CloseReport) { d.board.tunnelClosed(r) }

@@ -1,0 +1,4 @@
+import { connect } from "./gateway.js";
+
+document.getElementById("endings").open = true;
+connect();

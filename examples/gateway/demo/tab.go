@@ -1,0 +1,130 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// A tab is one socket of one page. What is sent to it waits in a queue, so
+// that a slow one holds up nobody.
+type tab struct {
+	person person // its caret is guarded by the workspace
+	queue  chan []byte
+	cancel context.CancelFunc
+}
+
+// A room is what a tab joins.
+type room interface {
+	join(*tab)
+	leave(*tab)
+	receive(*tab, received) error
+}
+
+// A received message is an edit or a caret for the workspace, or a press of
+// the button.
+type received struct {
+	Type string `json:"type"`
+	edit
+	Caret int `json:"caret"`
+}
+
+const maxQueue = 1024 // messages
+
+// serveSocket runs a tab from its handshake to its end. It is told what the
+// board knows, whatever room it is in.
+func serveSocket(w http.ResponseWriter, r *http.Request, b *board, in room) {
+	conn, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return // answered
+	}
+	defer conn.CloseNow()
+	conn.SetReadLimit(4 * maxFile)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+
+	query := r.URL.Query()
+	t := &tab{queue: make(chan []byte, maxQueue), cancel: cancel}
+	b.enter(t, query.Get("tab"), query.Get("name"))
+	defer b.leave(t)
+	in.join(t)
+	defer in.leave(t)
+
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		defer cancel()
+		t.write(ctx, conn)
+	}()
+	defer func() { <-written }()
+	defer cancel()
+	if err := t.read(ctx, conn, b, in); err != nil {
+		conn.Close(websocket.StatusPolicyViolation, err.Error())
+	}
+}
+
+// read handles the tab's messages until its socket ends, or one is not as it
+// must be.
+func (t *tab) read(ctx context.Context, conn *websocket.Conn, b *board, in room) error {
+	for {
+		_, encoded, err := conn.Read(ctx)
+		if err != nil {
+			return nil
+		}
+		var m received
+		if err := json.Unmarshal(encoded, &m); err != nil {
+			return fmt.Errorf("not a message: %.80s", err)
+		}
+		if m.Type == "crowd" {
+			b.demo.crowd.start()
+			continue
+		}
+		if err := in.receive(t, m); err != nil {
+			return err
+		}
+	}
+}
+
+// write sends what is queued, and pings.
+func (t *tab) write(ctx context.Context, conn *websocket.Conn) {
+	ping := time.NewTicker(pingEvery)
+	defer ping.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case message := <-t.queue:
+			err = conn.Write(ctx, websocket.MessageText, message)
+		case <-ping.C:
+			err = conn.Ping(ctx)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (t *tab) send(message any) { t.sendEncoded(encode(message)) }
+
+// sendEncoded ends a tab that does not keep up. It comes back with the whole
+// text.
+func (t *tab) sendEncoded(message []byte) {
+	select {
+	case t.queue <- message:
+	default:
+		t.cancel()
+	}
+}
+
+func encode(message any) []byte {
+	encoded, err := json.Marshal(message)
+	if err != nil {
+		panic(err) // a plain struct always can be
+	}
+	return encoded
+}

@@ -1,0 +1,41 @@
+// Gateway is slipswitch as a program: it serves the routes that it is given
+// over REST, and no change of them disturbs a socket.
+//
+//	go run ./examples/gateway -demo
+//
+// shows that in a browser. Each flag is also read from the environment:
+// -admin-token from SLIPSWITCH_ADMIN_TOKEN, and so on. Signals: SIGTERM drains
+// and ends it with status 0; SIGINT does so without the delay, since nobody at
+// a terminal waits for a load balancer; the second of either ends it at once.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+
+	settings, err := readSettings(os.Args[1:], os.LookupEnv, os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "gateway:", err)
+		os.Exit(2)
+	}
+	g, err := newGateway(settings)
+	if err == nil {
+		err = g.run(signals)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "gateway:", err)
+		os.Exit(1)
+	}
+}

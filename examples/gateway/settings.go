@@ -1,0 +1,128 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// settings are the program's flags.
+type settings struct {
+	listen      string
+	admin       string
+	token       string
+	tokenFile   string
+	trusted     prefixes
+	drainDelay  time.Duration
+	drainWindow time.Duration
+	certFile    string
+	keyFile     string
+	logFormat   string
+	demo        bool
+}
+
+// readSettings reads the environment, then the flags, which win.
+func readSettings(args []string, env func(string) (string, bool), stderr io.Writer) (*settings, error) {
+	s := new(settings)
+	flags := flag.NewFlagSet("gateway", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&s.listen, "listen", "", "`address` to serve on (default \":8080\", with -demo \"127.0.0.1:8080\")")
+	flags.StringVar(&s.admin, "admin", "127.0.0.1:8081", "`address` of the admin API, never one that serves workspaces; none if empty")
+	flags.StringVar(&s.token, "admin-token", "", "`token` that the admin API asks for; set it in the environment, for all can read a command line")
+	flags.StringVar(&s.tokenFile, "admin-token-file", "", "`file` with that token; made, for its owner only, if it does not exist (default \"slipswitch/admin-token\" in the user's configuration directory)")
+	flags.Var(&s.trusted, "trusted-proxies", "`addresses` and ranges of the proxies in front, whose forwarded headers are believed, with commas between")
+	flags.DurationVar(&s.drainDelay, "drain-delay", 5*time.Second, "how long to go on serving after SIGTERM, not ready, until load balancers have noticed")
+	flags.DurationVar(&s.drainWindow, "drain-window", 20*time.Second, "how long to wait after that for open requests and tunnels to end")
+	flags.StringVar(&s.certFile, "tls-cert", "", "`file` with the certificate chain in PEM; read again when it changes")
+	flags.StringVar(&s.keyFile, "tls-key", "", "`file` with the certificate's key in PEM")
+	flags.StringVar(&s.logFormat, "log-format", "text", "text or json")
+	flags.BoolVar(&s.demo, "demo", false, "serve two workspaces to try, and a page to watch them")
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "usage: gateway [flags]\n\n")
+		flags.PrintDefaults()
+		fmt.Fprintf(stderr, "\nEach flag is read from the environment, too: -drain-delay from %s.\n", envName("drain-delay"))
+	}
+
+	var wrong error
+	flags.VisitAll(func(f *flag.Flag) {
+		name := envName(f.Name)
+		if value, ok := env(name); ok {
+			if err := f.Value.Set(value); err != nil {
+				wrong = errors.Join(wrong, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	})
+	if wrong != nil {
+		return nil, wrong
+	}
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	switch {
+	case flags.NArg() > 0:
+		return nil, fmt.Errorf("what is %q? there are only flags", flags.Arg(0))
+	case (s.certFile == "") != (s.keyFile == ""):
+		return nil, errors.New("-tls-cert and -tls-key go together")
+	case s.logFormat != "text" && s.logFormat != "json":
+		return nil, fmt.Errorf("-log-format must be text or json, not %q", s.logFormat)
+	case s.drainDelay < 0 || s.drainWindow < 0:
+		return nil, errors.New("-drain-delay and -drain-window must not be negative")
+	}
+	if s.listen == "" {
+		s.listen = ":8080"
+		if s.demo {
+			s.listen = "127.0.0.1:8080" // whoever may see the demo may type in it
+		}
+	}
+	return s, nil
+}
+
+func envName(flag string) string {
+	return "SLIPSWITCH_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+func (s *settings) logger(w io.Writer) *slog.Logger {
+	if s.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, nil))
+	}
+	return slog.New(slog.NewTextHandler(w, nil))
+}
+
+// prefixes is a flag of addresses and address ranges.
+type prefixes []netip.Prefix
+
+func (p *prefixes) String() string {
+	var b strings.Builder
+	for i, prefix := range *p {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(prefix.String())
+	}
+	return b.String()
+}
+
+// Set replaces the list.
+func (p *prefixes) Set(list string) error {
+	*p = nil
+	for text := range strings.SplitSeq(list, ",") {
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		if addr, err := netip.ParseAddr(text); err == nil {
+			*p = append(*p, netip.PrefixFrom(addr, addr.BitLen()))
+			continue
+		}
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither an address nor a range such as 10.0.0.0/8", text)
+		}
+		*p = append(*p, prefix)
+	}
+	return nil
+}
