@@ -1,0 +1,107 @@
+package store
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// activityPeriod is how often activity is written.
+const activityPeriod = time.Minute
+
+// A knownActivity is the recent activity that the store has from any gateway,
+// so that one use is not written by all of them.
+type knownActivity struct {
+	mu sync.Mutex
+	at map[record]time.Time
+}
+
+func (k *knownActivity) note(activity []Activity, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, a := range activity {
+		if now.Sub(a.At) > 2*activityPeriod {
+			continue
+		}
+		if k.at == nil {
+			k.at = make(map[record]time.Time)
+		}
+		if id := (record{a.Owner, a.Key}); a.At.After(k.at[id]) {
+			k.at[id] = a.At
+		}
+	}
+}
+
+// news reports whether a use tells the store something: it has none within a
+// minute before.
+func (k *knownActivity) news(a Activity) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	at, ok := k.at[record{a.Owner, a.Key}]
+	return !ok || a.At.Sub(at) >= activityPeriod
+}
+
+// forget drops what is too old to matter.
+func (k *knownActivity) forget(now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, at := range k.at {
+		if now.Sub(at) > 2*activityPeriod {
+			delete(k.at, id)
+		}
+	}
+}
+
+// keepActivity writes to the store, once a minute, which routes have been used.
+func (s *Sync) keepActivity(ctx context.Context, store ActivityStore) {
+	if s.Wait(ctx, 0) != nil {
+		return
+	}
+	tick := time.NewTicker(activityPeriod)
+	defer tick.Stop()
+	for since := time.Now(); ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		now := time.Now()
+		used := s.usedSince(since)
+		if len(used) > 0 {
+			if err := store.Touch(ctx, used...); err != nil {
+				continue // the next time, then
+			}
+		}
+		s.known.forget(now)
+		since = now
+	}
+}
+
+// usedSince returns this store's routes that were used after a time of which
+// the store does not know.
+func (s *Sync) usedSince(since time.Time) (used []Activity) {
+	s.mu.Lock()
+	names := make(map[string]string, len(s.owners)) // the store's by the router's
+	for name, owner := range s.owners {
+		names[owner.owner.Name] = name
+	}
+	s.mu.Unlock()
+	for e := range s.Router.Table().All() {
+		name, ours := names[e.Owner]
+		if !ours {
+			continue
+		}
+		at := e.Activity()
+		if !at.After(since) {
+			continue
+		}
+		key, err := e.Route.Key().Canonical()
+		if err != nil {
+			continue // not in a table
+		}
+		if a := (Activity{name, key, at}); s.known.news(a) {
+			used = append(used, a)
+		}
+	}
+	return used
+}

@@ -1,0 +1,170 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// The brake holds deletions back that look like an accident: an emptied
+// directory, a wrong prefix, a restored backup, all leases lost at once.
+// Additions and changes are never held. It works for each owner by itself.
+
+const (
+	brakeRoutes = 100              // an owner with fewer has no brake
+	brakeWindow = 10 * time.Second // deletions within it count together
+)
+
+// An owned is what a Sync knows of one owner.
+type owned struct {
+	owner   *slipswitch.Owner
+	count   int // routes in the router, those with held deletions too
+	deleted []deletions
+	held    map[slipswitch.Key]heldDeletion
+}
+
+type deletions struct {
+	at    time.Time
+	count int
+}
+
+type heldDeletion struct {
+	at       time.Time
+	revision uint64
+}
+
+func (o *owned) clone() *owned {
+	c := *o
+	c.deleted, c.held = slices.Clone(o.deleted), maps.Clone(o.held)
+	return &c
+}
+
+// brake is told which of the owner's routes a plan would delete, and holds
+// them back or not. It returns those that the plan must delete besides its own
+// deletions: all of a full plan's that are not held, and those released now.
+func (o *owned) brake(gone []slipswitch.Key, p plan, hold time.Duration) (remove []slipswitch.Key) {
+	absent := make(map[slipswitch.Key]bool, len(gone)) // of them, those not held yet
+	for _, key := range gone {
+		absent[key] = true
+	}
+	for key, held := range o.held {
+		still := !p.full || absent[key]
+		delete(absent, key)
+		switch {
+		case !still: // it is there again
+			delete(o.held, key)
+		case held.revision <= p.confirmed, p.full && p.now.Sub(held.at) >= hold:
+			delete(o.held, key)
+			remove = append(remove, key)
+			o.deleted = nil // these were meant, too
+		}
+	}
+	o.deleted = slices.DeleteFunc(o.deleted, func(d deletions) bool { return p.now.Sub(d.at) >= brakeWindow })
+	before, deleted := o.count-len(remove), len(absent)
+	for _, d := range o.deleted {
+		before += d.count
+		deleted += d.count
+	}
+	switch {
+	case len(absent) == 0:
+	case hold >= 0 && (len(o.held) > 0 || before >= brakeRoutes && 2*deleted > before):
+		if o.held == nil {
+			o.held = make(map[slipswitch.Key]heldDeletion)
+		}
+		for key := range absent {
+			o.held[key] = heldDeletion{p.now, p.position.Revision}
+		}
+	default:
+		o.deleted = append(o.deleted, deletions{p.now, len(absent)})
+		if p.full {
+			remove = slices.AppendSeq(remove, maps.Keys(absent))
+		}
+	}
+	return remove
+}
+
+func (s *Sync) brakeTime() time.Duration {
+	if s.BrakeTime == 0 {
+		return 5 * time.Minute
+	}
+	return s.BrakeTime
+}
+
+// oldestHeld returns since when a deletion is held; zero if none is. The lock
+// is held.
+func (s *Sync) oldestHeld() (oldest time.Time) {
+	for _, owner := range s.owners {
+		for _, held := range owner.held {
+			if oldest.IsZero() || held.at.Before(oldest) {
+				oldest = held.at
+			}
+		}
+	}
+	return oldest
+}
+
+// repeat reports whether the source must be asked again about held deletions.
+// The lock is held.
+func (s *Sync) repeat(now time.Time) bool {
+	oldest := s.oldestHeld()
+	return !oldest.IsZero() && now.Sub(oldest) >= s.brakeTime()
+}
+
+// repeatTimer returns a channel that says when repeat will be true.
+func (s *Sync) repeatTimer() (due <-chan time.Time, stop func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	oldest := s.oldestHeld()
+	if oldest.IsZero() {
+		return nil, func() {}
+	}
+	timer := time.NewTimer(time.Until(oldest.Add(s.brakeTime())))
+	return timer.C, func() { timer.Stop() }
+}
+
+// Confirm lets the brake go: all deletions that are held now are made, on this
+// gateway and, if the store is shared, on all others. An error means that the
+// others could not be told, or that the router has refused; then nothing is
+// done.
+func (s *Sync) Confirm(ctx context.Context) error {
+	if shared, ok := s.Source.(SharedStore); ok {
+		if err := shared.Confirm(ctx, s.Status().Revision); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.change(plan{confirmed: math.MaxUint64, position: s.position, now: time.Now()}); err != nil {
+		return err
+	}
+	s.tell()
+	return nil
+}
+
+// heldOf returns ErrHeld if the brake holds deletions among the changes.
+func (s *Sync) heldOf(owner string, changes []slipswitch.Change) error {
+	keys, err := Keys(changes)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o, n := s.owners[owner], 0
+	if o == nil {
+		return nil
+	}
+	for _, key := range keys {
+		if _, held := o.held[key]; held {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %d routes stay until that is confirmed, or for %v", ErrHeld, n, s.brakeTime())
+}

@@ -1,0 +1,178 @@
+package store_test
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/slipswitch/slipswitch/store"
+)
+
+func (r *rig) wantCount(routes, held int) {
+	r.t.Helper()
+	status, n := r.Status(), 0
+	for _, b := range status.Braked {
+		n += b.Held
+	}
+	if got := r.Router.Table().Len(); got != routes || n != held || status.Routes != routes {
+		r.t.Errorf("the table has %d routes, the status %d, %d of them held; want %d, %d", got, status.Routes, n, routes, held)
+	}
+}
+
+func TestBrakeOnResync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &store.Sync{StallTimeout: time.Hour})
+		r.full(1, append(many("a", 0, 100), many("b", 200, 299)...)...)
+		r.full(2, append(many("a", 0, 50), many("b", 200, 299)...)...) // half is not more than half
+		r.wantCount(149, 0)
+		time.Sleep(time.Minute)
+		r.full(3, many("a", 0, 100)...) // b has less than 100: no brake
+		r.wantCount(100, 0)
+		time.Sleep(time.Minute)
+		r.full(4, many("a", 40, 89)...)
+		r.wantCount(100, 51)
+		b := r.Status().Braked[0]
+		if b.Owner != "a" || b.Routes != 100 || !b.Since.Equal(time.Now()) || !b.Until.Equal(time.Now().Add(5*time.Minute)) {
+			t.Errorf("braked %+v", b)
+		}
+		// Additions and changes pass, and what comes back is not held any more.
+		change := many("a", 90, 95)
+		change = append(change, many("a", 300, 310)...)
+		r.change(5, append(change, put("a", "/0050", "other"))...)
+		r.wantCount(110, 46)
+		// More deletions are held, too, while any are.
+		r.change(6, manyGone("a", 50, 52)...)
+		r.wantCount(110, 48)
+		r.full(7, many("a", 0, 100)...)
+		r.wantCount(100, 0)
+	})
+}
+
+func TestBrakeWithinWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, new(store.Sync))
+		r.full(1, many("", 0, 200)...)
+		for i := range 200 { // one by one, two a second
+			r.change(uint64(2+i), manyGone("", i, i+1)...)
+			time.Sleep(500 * time.Millisecond)
+		}
+		// Never more than 20 within 10 s; but below 100 routes there is no brake.
+		r.wantCount(0, 0)
+		time.Sleep(10 * time.Second)
+		r.full(300, many("", 0, 200)...)
+		for i := range 150 { // twenty a second
+			r.change(uint64(301+i), manyGone("", i, i+1)...)
+			time.Sleep(50 * time.Millisecond)
+		}
+		r.wantCount(100, 50)
+	})
+}
+
+// Deletion and addition of one key in one go is no deletion; nor is a route
+// that moves between owners one of the other's.
+func TestBrakeCountsWhatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, new(store.Sync))
+		r.full(1, many("", 0, 100)...)
+		r.change(2, append(manyGone("", 0, 100), many("", 0, 100)...)...)
+		r.wantCount(100, 0)
+		r.change(3, append(many("", 0, 100), manyGone("", 0, 100)...)...)
+		r.wantCount(100, 100)
+		r.change(4, append(many("", 0, 100), manyGone("", 0, 100)...)...)
+		r.wantCount(100, 100) // still
+		r.change(5, append(manyGone("", 0, 100), many("", 0, 50)...)...)
+		r.wantCount(100, 50)
+	})
+}
+
+func TestBrakeConfirm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, new(store.Sync))
+		r.full(1, many("", 0, 150)...)
+		r.full(2, many("", 0, 20)...)
+		r.wantCount(150, 130)
+		if err := r.Confirm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.wantCount(20, 0)
+	})
+}
+
+// Another gateway's confirmation comes by the store, and is for what was held
+// until then.
+func TestBrakeConfirmedElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, new(store.Sync))
+		r.full(1, many("", 0, 150)...)
+		r.change(2, manyGone("", 20, 150)...)
+		r.change(3, manyGone("", 10, 20)...)
+		r.wantCount(150, 140)
+		r.say(store.Batch{Position: store.Position{Revision: 4}, Confirmed: 2})
+		r.wantCount(20, 10)
+		r.say(store.Batch{Position: store.Position{Revision: 5}, Confirmed: 3})
+		r.wantCount(10, 0)
+	})
+}
+
+// After BrakeTime the source is asked again, and only what it still does not
+// have is deleted.
+func TestBrakeRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &store.Sync{BrakeTime: time.Minute, StallTimeout: time.Hour})
+		r.full(1, many("", 0, 150)...)
+		since := time.Now()
+		r.change(2, manyGone("", 10, 150)...)
+		time.Sleep(30 * time.Second)
+		r.change(3, manyGone("", 0, 2)...)
+		r.wantCount(150, 142)
+		r.next()
+		if got := time.Since(since); got != time.Minute || r.from != (store.Position{}) {
+			t.Errorf("watched from %v after %v; want from the beginning after 1 min", r.from, got)
+		}
+		r.fail <- errors.New("down")
+		r.next() // after the usual pause
+		if r.from != (store.Position{}) {
+			t.Errorf("watched from %v; want from the beginning", r.from)
+		}
+		r.wantCount(150, 142)
+		r.full(4, append(many("", 2, 10), many("", 100, 120)...)...)
+		r.wantCount(30, 2)
+		r.next()
+		r.full(4, append(many("", 2, 10), many("", 100, 120)...)...)
+		r.wantCount(28, 0)
+		time.Sleep(time.Hour - time.Second)
+		synctest.Wait()
+		select {
+		case <-r.watches:
+			t.Error("asks again though nothing is held")
+		default:
+		}
+	})
+}
+
+func TestBrakeOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &store.Sync{BrakeTime: -1})
+		r.full(1, many("", 0, 150)...)
+		r.full(2)
+		r.wantCount(0, 0)
+	})
+}
+
+// A held route that is put again, but badly, is not to go any more.
+func TestBrakeHeldRouteTurnsBad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, new(store.Sync))
+		r.full(1, many("", 0, 150)...)
+		r.full(2)
+		r.wantCount(150, 150)
+		bad := put("", "/0007", ":bad:")
+		r.change(3, bad)
+		r.wantCount(150, 149) // it is there again, if bad: the last good one stays
+		if err := r.Confirm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.wantCount(1, 0)
+	})
+}

@@ -1,0 +1,191 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// A Status is how a Sync stands.
+type Status struct {
+	// Position is what of the store the router has.
+	Position
+
+	// Synced says that the router has once had all of the store.
+	Synced bool `json:"synced"`
+
+	// Contact is when the source was last heard.
+	Contact time.Time `json:"contact,omitzero"`
+
+	// Error is why the source is out of contact now; empty: it is not.
+	Error string `json:"error,omitempty"`
+
+	// Routes is how many routes in the router are this store's.
+	Routes int `json:"routes"`
+
+	// Quarantined are the store's entries that are no valid routes.
+	Quarantined []Quarantined `json:"quarantined,omitempty"`
+
+	// Braked are the owners for whom deletions are held back.
+	Braked []Braked `json:"braked,omitempty"`
+}
+
+// A Quarantined is an entry of a store that is no valid route. The last good
+// route of its key stays, if there was one since the process began.
+type Quarantined struct {
+	Owner string         `json:"owner,omitempty"`
+	Key   slipswitch.Key `json:"key"` // may be unknown
+	Where string         `json:"where,omitempty"`
+	Error string         `json:"error"`
+	Since time.Time      `json:"since"`
+}
+
+// A Braked says that the brake holds deletions of an owner's routes.
+type Braked struct {
+	Owner  string    `json:"owner"`
+	Held   int       `json:"held"`   // routes that the store does not have any more
+	Routes int       `json:"routes"` // that the router has, those among them
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until"` // when the first is made, if the source repeats it
+}
+
+// A progress is the last status, and a channel that is closed when there is
+// another.
+type progress struct {
+	mu      sync.Mutex
+	status  Status
+	changed chan struct{}
+}
+
+func (p *progress) set(status Status) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.status = status
+	if p.changed != nil {
+		close(p.changed)
+		p.changed = nil
+	}
+}
+
+func (p *progress) last() (Status, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changed == nil {
+		p.changed = make(chan struct{})
+	}
+	return p.status, p.changed
+}
+
+// tell makes the state of the Sync its status. The lock is held.
+func (s *Sync) tell() {
+	status := Status{Position: s.position, Synced: s.synced, Contact: s.contact}
+	if s.lost != nil {
+		status.Error = s.lost.Error()
+	}
+	status.Quarantined = slices.SortedFunc(maps.Values(s.bad), func(a, b Quarantined) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Owner, b.Owner), cmp.Compare(a.Key.String(), b.Key.String()))
+	})
+	for name, owner := range s.owners {
+		status.Routes += owner.count
+		if len(owner.held) == 0 {
+			continue
+		}
+		braked := Braked{Owner: name, Held: len(owner.held), Routes: owner.count}
+		for _, held := range owner.held {
+			if braked.Since.IsZero() || held.at.Before(braked.Since) {
+				braked.Since = held.at
+			}
+		}
+		braked.Until = braked.Since.Add(s.brakeTime())
+		status.Braked = append(status.Braked, braked)
+	}
+	slices.SortFunc(status.Braked, func(a, b Braked) int { return cmp.Compare(a.Owner, b.Owner) })
+	s.progress.set(status)
+}
+
+// Status returns how the Sync stands. It never waits.
+func (s *Sync) Status() Status {
+	status, _ := s.progress.last()
+	return status
+}
+
+// Wait waits until the router has the revision of the store, or a later one;
+// of revision 0, whatever the store has at first. It returns the context's
+// error if that ends before. What is quarantined or held counts as had.
+func (s *Sync) Wait(ctx context.Context, revision uint64) error {
+	for {
+		status, changed := s.progress.last()
+		if status.Synced && status.Revision >= revision {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// WaitAll waits until the routers of all gateways that share the store have the
+// revision. Of a store that is not shared, it is Wait.
+func (s *Sync) WaitAll(ctx context.Context, revision uint64) error {
+	if shared, ok := s.Source.(SharedStore); ok {
+		if err := shared.WaitAll(ctx, revision); err != nil {
+			return err
+		}
+	}
+	return s.Wait(ctx, revision)
+}
+
+// Stale returns how long ago the source was last heard; never is 0. While it is
+// in contact, this is less than the source's heartbeat.
+func (s *Sync) Stale() time.Duration {
+	status := s.Status()
+	if status.Contact.IsZero() {
+		return 0
+	}
+	return time.Since(status.Contact)
+}
+
+// Handler returns a handler that answers 503 when the table is older than
+// MaxStale, and otherwise is next. It fits Proxy.Middleware.
+func (s *Sync) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.MaxStale > 0 && s.Stale() > s.MaxStale {
+			w.Header().Set("Cache-Control", "no-store")
+			w.Header().Set("Retry-After", "5")
+			http.Error(w, "503 Service Unavailable: the routes are out of date", http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// reportApplied tells the other gateways which revision this one's router has.
+func (s *Sync) reportApplied(ctx context.Context, store SharedStore) {
+	const pace = 20 * time.Millisecond
+	var reported Position
+	for ctx.Err() == nil {
+		status, changed := s.progress.last()
+		if status.Position == reported || !status.Synced {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if err := store.Applied(ctx, s.Gateway, status.Revision); err == nil {
+			reported = status.Position
+		}
+		select {
+		case <-time.After(pace):
+		case <-ctx.Done():
+		}
+	}
+}

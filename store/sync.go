@@ -1,0 +1,269 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// How a Sync works, in ten lines:
+//
+//	follow the source from where we are; on any error wait a little and follow it again
+//	  take what batches have come, and drop what is before a full one
+//	  list what is to be put and deleted: of a full batch, deleted is what it does not name
+//	  brake: if that deletes more than half of an owner's routes, hold those deletions back
+//	  change the router in one batch; if it refuses some routes, quarantine these and try again
+//	  note the revision, and wake who waits for it
+//	  once a held deletion is old enough, follow from the start: if it is full and still without
+//	    the route, the deletion is repeated, and made
+//
+// So the table is changed by nothing but what a source says it has: an outage
+// only makes it stale. Files: sync.go follows, apply.go changes the router,
+// brake.go holds back, status.go tells.
+
+// A Sync keeps a Router equal to a Source. Source and Router are required; the
+// fields must not be changed once it runs. Its methods may be called
+// concurrently.
+//
+// While the source is down or wrong, the table stays: an outage makes it stale
+// and nothing else; an unreadable or invalid route holds back itself alone, and
+// the last good one of its key stays; routes that vanish in great number are
+// held by a brake.
+//
+// Two Syncs may feed one router, but not with routes of the same owner.
+type Sync struct {
+	Source Source
+	Router *slipswitch.Router
+
+	// Owner returns the router's owner for the name that the store has: for
+	// limits, or for another name. It must always return the same. Nil: the
+	// owner with that name, without limits.
+	Owner func(name string) *slipswitch.Owner
+
+	// BrakeTime is how long deletions are held back that would, at once or
+	// within 10 s, delete more than half of at least 100 routes of an owner.
+	// If the source then still has none of them, they are made. Negative: there
+	// is no brake. Zero: 5 min.
+	BrakeTime time.Duration
+
+	// MaxStale is for how long the table may be used without contact to the
+	// source; see Handler. Where addresses are given to other tenants, an old
+	// route may lead to a stranger. Shorter than StallTimeout makes no sense.
+	// Zero: for ever.
+	MaxStale time.Duration
+
+	// StallTimeout is how long a watch may yield nothing before it is begun
+	// anew. It must be longer than Heartbeat. Zero: 30 s.
+	StallTimeout time.Duration
+
+	// Gateway is this gateway's name among those that share the store. Empty:
+	// it does not take part in Sync.WaitAll.
+	Gateway string
+
+	// Logger is told what an operator must act on. Nil: nobody.
+	Logger *slog.Logger
+
+	progress progress
+
+	mu       sync.Mutex // of what follows
+	position Position
+	owners   map[string]*owned     // by the store's name for them
+	bad      map[badID]Quarantined // what is in quarantine
+	contact  time.Time
+	lost     error // why the source is not followed; nil: it is
+	synced   bool
+
+	known knownActivity
+}
+
+const (
+	minRetry = 100 * time.Millisecond
+	maxRetry = 2 * time.Second
+)
+
+// Errors that end a watch besides the source's own.
+var (
+	errEnded  = errors.New("store: the source has ended the watch")
+	errStall  = errors.New("store: the source has fallen silent")
+	errRepeat = errors.New("store: asking again about held deletions") // no fault
+)
+
+// Run follows the source until the context ends, and returns its error. It must
+// be called once.
+func (s *Sync) Run(ctx context.Context) error {
+	var aside sync.WaitGroup
+	defer aside.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if shared, ok := s.Source.(SharedStore); ok && s.Gateway != "" {
+		aside.Go(func() { s.reportApplied(ctx, shared) })
+	}
+	if store, ok := s.Source.(ActivityStore); ok {
+		aside.Go(func() { s.keepActivity(ctx, store) })
+	}
+	retry := minRetry
+	for ctx.Err() == nil {
+		heard, err := s.follow(ctx)
+		if err == errRepeat || ctx.Err() != nil {
+			continue
+		}
+		s.lose(err)
+		if heard {
+			retry = minRetry
+		}
+		select {
+		case <-time.After(retry/2 + rand.N(retry/2)): // not all gateways at once
+		case <-ctx.Done():
+		}
+		retry = min(2*retry, maxRetry)
+	}
+	return ctx.Err()
+}
+
+// follow watches the source until that fails, and reports whether anything was
+// heard from it.
+func (s *Sync) follow(ctx context.Context) (heard bool, err error) {
+	s.mu.Lock()
+	from := s.position
+	if s.repeat(time.Now()) {
+		from = Position{}
+	}
+	s.mu.Unlock()
+	again := from == Position{}
+
+	var reader sync.WaitGroup
+	defer reader.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	inbox := make(chan Batch, 64)
+	var failed error // of the watch; set when inbox is closed
+	reader.Go(func() {
+		defer close(inbox)
+		failed = s.read(ctx, from, inbox)
+	})
+	stall := time.NewTimer(s.stallTimeout())
+	defer stall.Stop()
+	for {
+		repeat, stop := s.repeatTimer()
+		if again && !heard {
+			repeat = nil
+		}
+		select {
+		case b, more := <-inbox:
+			stop()
+			if !more {
+				return heard, failed
+			}
+			if err := s.apply(coalesce(b, inbox)); err != nil {
+				return heard, err
+			}
+			heard = true
+			stall.Reset(s.stallTimeout())
+		case <-stall.C:
+			stop()
+			return heard, errStall
+		case <-repeat:
+			return heard, errRepeat
+		}
+	}
+}
+
+// read hands on what the source yields. It alone waits for the source.
+func (s *Sync) read(ctx context.Context, from Position, inbox chan<- Batch) error {
+	for b, err := range s.Source.Watch(ctx, from) {
+		if err != nil {
+			return err
+		}
+		select {
+		case inbox <- b:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return errEnded
+}
+
+// coalesce returns the batch and those that wait behind it, without what a full
+// batch makes void. It does not wait.
+func coalesce(b Batch, inbox <-chan Batch) []Batch {
+	batches := []Batch{b}
+	for range cap(inbox) {
+		select {
+		case b, more := <-inbox:
+			if !more {
+				return batches
+			}
+			if b.Full {
+				batches = batches[:0]
+			}
+			batches = append(batches, b)
+		default:
+			return batches
+		}
+	}
+	return batches
+}
+
+// lose notes that the source is not followed.
+func (s *Sync) lose(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lost == nil || s.lost.Error() != err.Error() {
+		s.log().Warn("store: out of contact, keeping the table", "error", err, "revision", s.position.Revision)
+	}
+	s.lost = err
+	s.tell()
+}
+
+func (s *Sync) owner(name string) *slipswitch.Owner {
+	if s.Owner == nil {
+		return &slipswitch.Owner{Name: name}
+	}
+	return s.Owner(name)
+}
+
+func (s *Sync) stallTimeout() time.Duration {
+	if s.StallTimeout == 0 {
+		return 3 * Heartbeat
+	}
+	return s.StallTimeout
+}
+
+func (s *Sync) log() *slog.Logger {
+	if s.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.Logger
+}
+
+// Apply checks changes as [slipswitch.Router.Check] does, writes them to the
+// store, and waits until the router has them. It returns the store's revision.
+//
+// With [ErrHeld] the brake holds some of the deletions; all else is routed.
+// With the context's error and a revision above zero, the store has the
+// changes and the router has them not yet.
+func (s *Sync) Apply(ctx context.Context, owner string, changes ...slipswitch.Change) (revision uint64, err error) {
+	store, ok := s.Source.(Store)
+	if !ok {
+		return 0, ErrReadOnly
+	}
+	if err := s.Router.Check(s.owner(owner), changes...); err != nil {
+		return 0, err
+	}
+	if revision, err = store.Write(ctx, owner, changes...); err != nil {
+		return 0, err
+	}
+	if err := s.Wait(ctx, revision); err != nil {
+		return revision, fmt.Errorf("store: revision %d is written, but not routed yet: %w", revision, err)
+	}
+	return revision, s.heldOf(owner, changes)
+}
