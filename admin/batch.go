@@ -102,59 +102,71 @@ func merge(invalid, malformed []*slipswitch.RouteError) []*slipswitch.RouteError
 	return invalid
 }
 
-func decodeChange(data []byte, owner string) (slipswitch.Change, []*slipswitch.RouteError) {
-	fields, ok := object(data)
-	_, put := fields["put"]
-	_, del := fields["delete"]
+func decodeChange(data []byte, owner string) (change slipswitch.Change, invalid []*slipswitch.RouteError) {
+	fields, _ := object(data)
+	put, puts := fields["put"]
+	del, deletes := fields["delete"]
 	switch {
-	case !ok || len(fields) != 1 || put == del:
-		return slipswitch.Change{}, []*slipswitch.RouteError{{Owner: owner, Field: "change", Value: excerpt(data), Want: "must have exactly one of put and delete"}}
-	case del:
-		key, invalid := decodeKey(fields["delete"], owner)
-		return slipswitch.Change{Delete: &key}, invalid
+	case len(fields) != 1 || puts == deletes:
+		invalid = []*slipswitch.RouteError{{Owner: owner, Field: "change", Value: excerpt(data), Want: "must have exactly one of put and delete"}}
+	case puts:
+		var route slipswitch.Route
+		route, invalid = decodeRoute(put, owner)
+		change.Put = &route
+	case deletes:
+		var key slipswitch.Key
+		key, invalid = decodeFields(del, "delete", owner, func(k slipswitch.Key) slipswitch.Key { return k })
+		change.Delete = &key
 	}
-	route, invalid := decodeRoute(fields["put"], owner)
-	return slipswitch.Change{Put: &route}, invalid
-}
-
-func decodeKey(data []byte, owner string) (key slipswitch.Key, invalid []*slipswitch.RouteError) {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	if _, ok := object(data); ok && decoder.Decode(&key) == nil {
-		return key, nil
-	}
-	return key, []*slipswitch.RouteError{{Owner: owner, Field: "delete", Value: excerpt(data), Want: `must be an object with path and, where the route has them, host and exact`}}
+	return change, invalid
 }
 
 // decodeRoute reads a route, and tells all fields that cannot be read. The
 // index of the errors is 0.
-func decodeRoute(data []byte, owner string) (route slipswitch.Route, invalid []*slipswitch.RouteError) {
+func decodeRoute(data []byte, owner string) (slipswitch.Route, []*slipswitch.RouteError) {
+	return decodeFields(data, "route", owner, func(r slipswitch.Route) slipswitch.Key { return r.Key() })
+}
+
+func decodeFields[V any](data []byte, what, owner string, keyOf func(V) slipswitch.Key) (value V, invalid []*slipswitch.RouteError) {
 	fields, ok := object(data)
 	if !ok {
-		return route, []*slipswitch.RouteError{{Owner: owner, Field: "route", Value: excerpt(data), Want: "must be an object"}}
+		return value, []*slipswitch.RouteError{{Owner: owner, Field: what, Value: excerpt(data), Want: "must be an object"}}
 	}
-	if json.Unmarshal(data, &route) == nil {
-		return route, nil
+	if decodeStrict(data, &value) == nil {
+		return value, nil
 	}
-	var key slipswitch.Key
+	var key slipswitch.Key // of the fields that can be read
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		var one slipswitch.Route
+		var one V
 		alone, _ := json.Marshal(map[string]json.RawMessage{name: fields[name]})
-		err := json.Unmarshal(alone, &one)
-		if err != nil {
-			invalid = append(invalid, &slipswitch.RouteError{Owner: owner, Field: name, Value: excerpt(fields[name]), Want: wanted(name, err)})
+		if err := decodeStrict(alone, &one); err != nil {
+			invalid = append(invalid, &slipswitch.RouteError{Owner: owner, Field: name, Value: excerpt(fields[name]), Want: wanted(name, what, err)})
+			continue
 		}
-		key.Host, key.Path, key.Exact = key.Host+one.Host, key.Path+one.Path, key.Exact || one.Exact
+		k := keyOf(one)
+		key.Host, key.Path, key.Exact = key.Host+k.Host, key.Path+k.Path, key.Exact || k.Exact
+	}
+	if invalid == nil {
+		invalid = []*slipswitch.RouteError{{Owner: owner, Field: what, Value: excerpt(data), Want: "must be another object"}}
 	}
 	for _, e := range invalid {
 		e.Key = key
 	}
-	return route, invalid
+	return value, invalid
 }
 
-// wanted says what the value of a route's field must be.
-func wanted(field string, err error) string {
+// decodeStrict reads an object that has no unknown fields.
+func decodeStrict(data []byte, into any) error {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	return decoder.Decode(into)
+}
+
+// wanted says what the value of a field of a put or delete must be.
+func wanted(field, what string, err error) string {
 	switch {
+	case strings.Contains(err.Error(), "unknown field") && what == "delete":
+		return "must not be there: delete has host, path and exact"
 	case strings.Contains(err.Error(), "unknown field"):
 		return "must not be there: a route has no such field"
 	case strings.HasSuffix(field, "Timeout"):

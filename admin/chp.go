@@ -2,7 +2,9 @@ package admin
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -149,24 +151,19 @@ func (h *Handler) chpDelete(w http.ResponseWriter, r *http.Request, key slipswit
 // chpKey returns the key for a percent-encoded path of the API. All spellings
 // of a path become one, in which the route is kept.
 func (h *Handler) chpKey(path string) (slipswitch.Key, error) {
-	valid := true
-	path, err := respell(path, func(segment string) string {
-		valid = valid && utf8.ValidString(segment)
-		return url.PathEscape(segment)
-	})
-	if err != nil || !valid {
-		return slipswitch.Key{}, fmt.Errorf("the path must be percent-encoded UTF-8")
+	if plain, err := url.PathUnescape(path); err != nil || !utf8.ValidString(plain) {
+		return slipswitch.Key{}, errors.New("the path must be percent-encoded UTF-8")
 	}
-	key := slipswitch.Key{Path: path}
-	if h.CHPHostRouting && path != "/" && path != "" {
+	key := slipswitch.Key{Path: cmp.Or(path, "/")}
+	if h.CHPHostRouting && key.Path != "/" {
 		host, below, _ := strings.Cut(path[1:], "/")
 		key.Host, _ = url.PathUnescape(host)
 		key.Path = "/" + below
 	}
-	if key.Path == "" {
-		key.Path = "/"
+	if canonical, err := key.Canonical(); err == nil {
+		return canonical, nil
 	}
-	return key, nil
+	return key, nil // the router will say what is wrong with it
 }
 
 // chpPath returns the path under which the API shows an entry: unescaped, but
@@ -175,11 +172,17 @@ func (h *Handler) chpPath(e slipswitch.Entry) (path string, ok bool) {
 	if e.Owner != chpOwner || e.Route.Exact || e.Route.Host != "" && !h.CHPHostRouting {
 		return "", false
 	}
-	path, err := respell(e.Route.Path, func(segment string) string {
-		return strings.ReplaceAll(segment, "/", "%2F")
-	})
-	if h.CHPHostRouting && (e.Route.Host != "" || path != "/") {
-		path = "/" + e.Route.Host + strings.TrimSuffix(path, "/")
+	key, err := e.Route.Key().Canonical()
+	if err != nil {
+		return "", false
+	}
+	path, err = url.PathUnescape(strings.ReplaceAll(key.Path, "%2F", "%252F"))
+	switch {
+	case !h.CHPHostRouting:
+	case path != "/":
+		path = "/" + key.Host + path
+	default:
+		path = "/" + key.Host
 	}
 	return path, err == nil
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -61,45 +62,29 @@ func pageLimit(query url.Values) (int, *problem) {
 type keyFilter struct {
 	anyHost bool
 	host    string
-	below   string // a path as respell has it, without trailing slash
+	below   string // a canonical path without trailing slash
 }
 
 func newKeyFilter(query url.Values) (keyFilter, *problem) {
-	f := keyFilter{anyHost: !query.Has("host"), host: query.Get("host")}
-	if path := query.Get("path"); path != "" {
-		below, err := respell(path, url.PathEscape)
-		if err != nil || path[0] != '/' {
-			return f, badRequest("path", path, "must be a percent-encoded path that begins with /")
-		}
-		f.below = strings.TrimSuffix(below, "/")
+	f := keyFilter{anyHost: !query.Has("host")}
+	key, err := slipswitch.Key{Host: query.Get("host"), Path: cmp.Or(query.Get("path"), "/")}.Canonical()
+	if err != nil {
+		return f, &problem{Status: http.StatusBadRequest, Text: err.Error()}
 	}
+	f.host, f.below = key.Host, strings.TrimSuffix(key.Path, "/")
 	return f, nil
 }
 
 func (f keyFilter) matches(k slipswitch.Key) bool {
-	if !f.anyHost && !strings.EqualFold(f.host, k.Host) {
+	if !f.anyHost && f.host != k.Host {
 		return false
 	}
 	if f.below == "" {
 		return true
 	}
-	path, err := respell(k.Path, url.PathEscape)
-	rest, ok := strings.CutPrefix(path, f.below)
+	k, err := k.Canonical()
+	rest, ok := strings.CutPrefix(k.Path, f.below)
 	return err == nil && ok && (rest == "" || rest[0] == '/')
-}
-
-// respell writes each segment of a percent-encoded path anew: as spell has it,
-// which is given the segment's bytes.
-func respell(path string, spell func(segment string) string) (string, error) {
-	segments := strings.Split(path, "/")
-	for i, segment := range segments {
-		plain, err := url.PathUnescape(segment)
-		if err != nil {
-			return "", err
-		}
-		segments[i] = spell(plain)
-	}
-	return strings.Join(segments, "/"), nil
 }
 
 // isoLayouts are the forms of ISO 8601 that a time may have; without a zone it

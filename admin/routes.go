@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"iter"
@@ -99,9 +98,10 @@ func routeFilter(query url.Values) (func(slipswitch.Entry) bool, *problem) {
 	}, nil
 }
 
-// cursor names a key in a page's next. Keys are bytes, and need not be UTF-8.
+// cursor names a key in a page's next.
 func cursor(k slipswitch.Key) string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%t %s %s", k.Exact, k.Host, k.Path))
+	canonical, _ := k.Canonical() // all that stands in a table has it
+	return canonical.String()
 }
 
 // entriesAfter yields the entries behind a cursor, or all of them.
@@ -109,12 +109,11 @@ func entriesAfter(table *slipswitch.Table, after string) (iter.Seq[slipswitch.En
 	if after == "" {
 		return table.All(), nil
 	}
-	text, err := base64.RawURLEncoding.DecodeString(after)
-	parts := strings.SplitN(string(text), " ", 3)
-	if err != nil || len(parts) != 3 || !strings.HasPrefix(parts[2], "/") {
+	key, err := slipswitch.ParseKey(after)
+	if err != nil {
 		return nil, badRequest("after", after, "must be the next of the page before")
 	}
-	return table.After(slipswitch.Key{Host: parts[1], Path: parts[2], Exact: parts[0] == "true"}), nil
+	return table.After(key), nil
 }
 
 // getRoute answers GET /v1/route.

@@ -1,0 +1,403 @@
+package admin_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/admin"
+)
+
+const target = `{"target":"http://127.0.0.1:9"}`
+
+// paths returns the paths that GET /api/routes shows, in order.
+func (s *server) paths(query string) []string {
+	s.t.Helper()
+	shown := decode[map[string]map[string]any](s.t, s.want(200, "GET", "/api/routes"+query, ""))
+	paths := []string{}
+	for path := range shown {
+		paths = append(paths, path)
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+func TestCHP(t *testing.T) {
+	s := serve(t, &admin.Handler{})
+	empty := func(a answer) {
+		t.Helper()
+		if a.body != "" {
+			t.Errorf("got body %q; want none", a.body)
+		}
+	}
+	// An empty list, with and without the slash.
+	for _, list := range []string{"/api/routes", "/api/routes/"} {
+		got := s.want(200, "GET", list, "")
+		if got.body != "{}" || got.header.Get("Content-Type") != "application/json" {
+			t.Errorf("GET %s: got %s %q; want {}", list, got.header.Get("Content-Type"), got.body)
+		}
+	}
+	// POST adds, and replaces all of the route's data.
+	begin := time.Now().Truncate(time.Millisecond)
+	empty(s.want(201, "POST", "/api/routes", target))
+	empty(s.want(201, "POST", "/api/routes/user/a", `{"target":"http://127.0.0.1:9/x","user":"a","server_name":"","jupyterhub":true,"n":1.50,"last_activity":"2000-01-01T00:00:00.000Z"}`))
+	got := s.want(200, "GET", "/api/routes/user/a", "")
+	data := decode[map[string]json.RawMessage](t, got)
+	for key, want := range map[string]string{"target": `"http://127.0.0.1:9/x"`, "user": `"a"`, "server_name": `""`, "jupyterhub": "true", "n": "1.50"} {
+		if string(data[key]) != want {
+			t.Errorf("got %s of %s; want %s", data[key], got.body, want)
+		}
+	}
+	var stamp string
+	json.Unmarshal(data["last_activity"], &stamp)
+	at, err := time.Parse("2006-01-02T15:04:05.000Z", stamp)
+	if err != nil || at.Before(begin) || at.After(time.Now()) || len(data) != 6 {
+		t.Errorf("got %s; want now as last_activity, and nothing else", got.body)
+	}
+	s.want(201, "POST", "/api/routes/user/a/", `{"target":"http://127.0.0.1:8","hub":true}`)
+	got = s.want(200, "GET", "/api/routes/user/a/", "")
+	if data := decode[map[string]any](t, got); len(data) != 3 || data["hub"] != true || data["target"] != "http://127.0.0.1:8" {
+		t.Errorf("replaced: got %s", got.body)
+	}
+	if got, want := s.paths(""), []string{"/", "/user/a"}; !slices.Equal(got, want) {
+		t.Errorf("got %q; want %q", got, want)
+	}
+	// Exact routes only: neither what is above nor what is below.
+	empty(s.want(404, "GET", "/api/routes/user", ""))
+	empty(s.want(404, "GET", "/api/routes/user/a/b", ""))
+	empty(s.want(404, "DELETE", "/api/routes/user", ""))
+	empty(s.want(204, "DELETE", "/api/routes/user/a/", ""))
+	empty(s.want(404, "DELETE", "/api/routes/user/a", ""))
+	// DELETE of the route /.
+	empty(s.want(204, "DELETE", "/api/routes", ""))
+	empty(s.want(404, "DELETE", "/api/routes/", ""))
+	// Routes are those of owner chp.
+	s.want(201, "POST", "/api/routes/a", target)
+	if entry, ok := s.router.Table().At(slipswitch.Key{Path: "/a"}); !ok || entry.Owner != "chp" || entry.Route.StripPath {
+		t.Errorf("got %+v", entry)
+	}
+	for request, want := range map[string]string{
+		"PUT /api/routes/a":   "405 Method not supported",
+		"PATCH /api/routes":   "405 Method not supported",
+		"HEAD /api/routes":    "405 ",
+		"OPTIONS /api/routes": "405 Method not supported",
+		"GET /api/route":      "404 Not Found",
+		"POST /api/routesx":   "404 Not Found",
+		"GET /":               "404 Not Found",
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		got := s.do(method, path, "")
+		if text := fmt.Sprint(got.status, " ", got.body); text != want {
+			t.Errorf("%s: got %s; want %s", request, text, want)
+		}
+	}
+}
+
+func TestCHPBodies(t *testing.T) {
+	s := serve(t, &admin.Handler{MaxBody: 1000})
+	for _, test := range []struct {
+		body   string
+		status int
+		want   string
+	}{
+		{target, 201, ""},
+		{" \n" + target + "\n", 201, ""},
+		{`{"target":"https://[::1]:8888/base"}`, 201, ""},
+		{`{"target":"http://h","x":{"a":[1,null,"ü"]},"__proto__":{"x":1},"constructor":2}`, 201, ""},
+		{``, 400, "Body not valid JSON: "},
+		{`target=http://h`, 400, "Body not valid JSON: "},
+		{`{"target":"http://h"`, 400, "Body not valid JSON: "},
+		{target + `x`, 400, "Body not valid JSON: "},
+		{`{"target":"http://h","target":"http://i"}`, 400, "Body not valid JSON: "},
+		{`{"target":"http://h","x":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`, 400, "Body not valid JSON: "},
+		{"{\"target\":\"http://h\",\"x\":\"\xff\"}", 400, "Body not valid JSON: "},
+		{`{}`, 400, "Must specify 'target' as string"},
+		{`{"Target":"http://h"}`, 400, "Must specify 'target' as string"},
+		{`{"target":5}`, 400, "Must specify 'target' as string"},
+		{`{"target":null}`, 400, "Must specify 'target' as string"},
+		{`{"target":["http://h"]}`, 400, "Must specify 'target' as string"},
+		{`null`, 400, "Must specify 'target' as string"},
+		{`[]`, 400, "Must specify 'target' as string"},
+		{`"http://h"`, 400, "Must specify 'target' as string"},
+		{`{"target":""}`, 400, `target "" must begin with http:// or https://`},
+		{`{"target":"h:1"}`, 400, `target "h:1" must begin with http:// or https://`},
+		{`{"target":"http://"}`, 400, `target "http://" must name a host`},
+		{`{"target":"http://h:0"}`, 400, `target "http://h:0" must have a port from 1 to 65535`},
+		{`{"target":"http://a b"}`, 400, `target "http://a b" must be a URL`},
+		{`{"target":"http://u:p@h"}`, 400, `must not contain a user`},
+		{`{"target":"javascript:alert(1)"}`, 400, `must begin with http:// or https://`},
+		{`{"target":"http+unix://%2Ftmp%2Fsock"}`, 400, `Unix sockets are not supported yet`},
+		{`{"target":"unix+http://%2Ftmp%2Fsock"}`, 400, `Unix sockets are not supported yet`},
+		{`{"target":"http://h","x":"` + strings.Repeat("x", 1000) + `"}`, 413, `at most 1000 bytes`},
+	} {
+		s.do("DELETE", "/api/routes/a", "")
+		got := s.do("POST", "/api/routes/a", test.body)
+		if got.status != test.status || !strings.HasPrefix(got.body, test.want) && !strings.Contains(got.body, test.want) || test.want == "" && got.body != "" {
+			t.Errorf("%.100s: got %d %q; want %d %q", test.body, got.status, got.body, test.status, test.want)
+		}
+		if is := s.do("GET", "/api/routes/a", "").status; (is == 200) != (test.status == 201) {
+			t.Errorf("%.100s: GET then answers %d", test.body, is)
+		}
+	}
+	// The type of the body does not matter.
+	for _, kind := range []string{"", "application/x-www-form-urlencoded", "text/plain", "x", "multipart/form-data"} {
+		s.want(201, "POST", "/api/routes/kind", target, "Content-Type: "+kind)
+	}
+	// Names that mean something to JavaScript.
+	for _, name := range []string{"constructor", "__proto__", "toString", "hasOwnProperty/x"} {
+		s.want(404, "GET", "/api/routes/"+name, "")
+		s.want(201, "POST", "/api/routes/"+name, target)
+		s.want(200, "GET", "/api/routes/"+name, "")
+		s.want(204, "DELETE", "/api/routes/"+name, "")
+	}
+	// A limit of a route, not of the body.
+	s = serve(t, &admin.Handler{})
+	if got := s.want(400, "POST", "/api/routes/a", `{"target":"http://h","x":"`+strings.Repeat("x", 65<<10)+`"}`); !strings.Contains(got.body, "must be at most 65536 bytes long") {
+		t.Errorf("got %.200s", got.body)
+	}
+	if got := s.want(400, "POST", "/api/routes/"+strings.Repeat("x", 2049), target); !strings.Contains(got.body, "must be at most 2048 bytes long") {
+		t.Errorf("got %.200s", got.body)
+	}
+}
+
+// Paths are unescaped for storage, and shown unescaped; all spellings of a path
+// are one route. JupyterHub escapes what is shown, with @ ~ and / left, and
+// compares that with what it has posted.
+func TestCHPPaths(t *testing.T) {
+	for _, test := range []struct {
+		posted string
+		same   []string // other spellings
+		shown  string
+		other  []string // other routes
+	}{
+		{"/user/a@b.c", []string{"/user/a%40b.c", "/user/%61%40b%2Ec/", "/us%65r/a@b.c"}, "/user/a@b.c", []string{"/user/a%2540b.c"}},
+		{"/user/a%2540b", []string{"/user/a%25%340b"}, "/user/a%40b", []string{"/user/a@b"}},
+		{"/user/a%20b", []string{"/user/a%20b/"}, "/user/a b", []string{"/user/a+b", "/user/a%2520b"}},
+		{"/user/%C3%BC%E2%82%AC%F0%9F%98%80", []string{"/user/%c3%bc%e2%82%ac%f0%9f%98%80"}, "/user/ü€😀", nil},
+		{"/user/50%25", nil, "/user/50%", []string{"/user/50"}},
+		{"/user/a%3Fb%23c%5Cd%22e%3Ce%3E", nil, `/user/a?b#c\d"e<e>`, nil},
+		{"/user/a%2Fb", []string{"/user/a%2fb", "/user/a%2Fb/"}, "/user/a%2Fb", []string{"/user/a/b"}},
+		{"//x", nil, "//x", []string{"/x"}},
+		{"/a//b", nil, "/a//b", []string{"/a/b"}},
+		{"/a;b=c,d&e$f!g'h(i)j*k+l:m~", nil, "/a;b=c,d&e$f!g'h(i)j*k+l:m~", nil},
+		{"/a%0Ab%7F", nil, "/a\nb\x7f", nil},
+	} {
+		s := serve(t, &admin.Handler{})
+		s.want(201, "POST", "/api/routes"+test.posted, target)
+		version := s.router.Table().Version()
+		for _, path := range append(test.same, test.posted) {
+			s.want(200, "GET", "/api/routes"+path, "")
+			s.want(201, "POST", "/api/routes"+path, target)
+		}
+		if got := s.router.Table().Version(); got != version {
+			t.Errorf("%s: another spelling changed the table", test.posted)
+		}
+		for _, path := range test.other {
+			s.want(404, "GET", "/api/routes"+path, "")
+			s.want(404, "DELETE", "/api/routes"+path, "")
+		}
+		if got := s.paths(""); !slices.Equal(got, []string{test.shown}) {
+			t.Errorf("%s: shown as %q; want %q", test.posted, got, test.shown)
+		}
+		if last := append(test.same, test.posted)[0]; s.do("DELETE", "/api/routes"+last, "").status != 204 {
+			t.Errorf("%s: cannot be deleted as %s", test.posted, last)
+		}
+	}
+	s := serve(t, &admin.Handler{})
+	for _, path := range []string{"/a/%2e%2e/b", "/..", "/a%00b", "/%FF", "/a/%E2%82"} {
+		if got := s.do("POST", "/api/routes"+path, target); got.status != 400 || !strings.Contains(got.body, "path") {
+			t.Errorf("POST %s: got %d %q; want 400 and why", path, got.status, got.body)
+		}
+		if got := s.do("GET", "/api/routes"+path, ""); got.status != 404 && got.status != 400 {
+			t.Errorf("GET %s: got %d; want 404 or 400", path, got.status)
+		}
+		if got := s.do("DELETE", "/api/routes"+path, ""); got.status != 404 && got.status != 400 {
+			t.Errorf("DELETE %s: got %d; want 404 or 400", path, got.status)
+		}
+	}
+	auth := "Authorization: token " + token
+	for _, path := range []string{"/%", "/a%2", "/%zz", "/user/%u0041"} {
+		for _, method := range []string{"GET", "POST", "DELETE"} {
+			if got := s.raw(head(method+" /api/routes"+path, auth, "Content-Length: 0")); got.status != 400 {
+				t.Errorf("%s %s: got %d; want 400", method, path, got.status)
+			}
+		}
+	}
+	if n := s.router.Table().Len(); n != 0 {
+		t.Errorf("got %d routes; want none", n)
+	}
+}
+
+func TestCHPView(t *testing.T) {
+	s := serve(t, &admin.Handler{})
+	put(t, s.router, "chp", slipswitch.Route{Path: "/mine"}, slipswitch.Route{Host: "h", Path: "/host"}, slipswitch.Route{Path: "/exact", Exact: true},
+		slipswitch.Route{Path: "/null", Meta: json.RawMessage(`null`)}, slipswitch.Route{Path: "/array", Meta: json.RawMessage(`[1]`)},
+		slipswitch.Route{Path: "/meta", Meta: json.RawMessage(`{"target":"x","last_activity":1,"y":2}`)})
+	put(t, s.router, "other", slipswitch.Route{Path: "/theirs"}, slipswitch.Route{Path: "/mine"})
+	if got, want := s.paths(""), []string{"/array", "/meta", "/mine", "/null"}; !slices.Equal(got, want) {
+		t.Errorf("got %q; want %q", got, want)
+	}
+	data := decode[map[string]any](t, s.want(200, "GET", "/api/routes/meta", ""))
+	if data["target"] != "http://127.0.0.1:9" || data["y"] != 2.0 || data["last_activity"] == 1.0 {
+		t.Errorf("got %v", data)
+	}
+	s.want(404, "GET", "/api/routes/theirs", "")
+	s.want(404, "DELETE", "/api/routes/theirs", "")
+	s.want(404, "GET", "/api/routes/exact", "")
+	s.want(404, "DELETE", "/api/routes/exact", "")
+	// What is held can be found by him who put it.
+	s.want(201, "POST", "/api/routes/theirs", target)
+	s.want(200, "GET", "/api/routes/theirs", "")
+	if got := s.paths(""); !slices.Contains(got, "/theirs") {
+		t.Errorf("got %q; want /theirs in it", got)
+	}
+	if entry, _ := s.router.Table().At(slipswitch.Key{Path: "/theirs"}); entry.Owner != "other" {
+		t.Errorf("/theirs belongs to %q now", entry.Owner)
+	}
+	s.want(204, "DELETE", "/api/routes/theirs", "")
+
+	changed := serve(t, &admin.Handler{CHPRoute: func(r *slipswitch.Route) { r.StripPath = true }})
+	changed.want(201, "POST", "/api/routes/a", target)
+	if entry, _ := changed.router.Table().At(slipswitch.Key{Path: "/a"}); !entry.Route.StripPath {
+		t.Error("CHPRoute had no effect")
+	}
+}
+
+func TestCHPHostRouting(t *testing.T) {
+	s := serve(t, &admin.Handler{CHPHostRouting: true})
+	for posted, want := range map[string]slipswitch.Key{
+		"":                            {Path: "/"},
+		"/hub.example.com":            {Host: "hub.example.com", Path: "/"},
+		"/a.Hub.example.com/user/a/":  {Host: "a.hub.example.com", Path: "/user/a"},
+		"/b.example.com/user/b%40b":   {Host: "b.example.com", Path: "/user/b@b"},
+		"/b%2Eexample.com/user/c%2Fd": {Host: "b.example.com", Path: "/user/c%2Fd"},
+		"/10.0.0.1//x":                {Host: "10.0.0.1", Path: "//x"},
+	} {
+		s.want(201, "POST", "/api/routes"+posted, target)
+		if entry, ok := s.router.Table().At(want); !ok || entry.Route.Host != want.Host {
+			t.Errorf("POST %s: got routes %s; want %v", posted, keys(s.router), want)
+		}
+		if posted != "" {
+			s.want(200, "GET", "/api/routes"+posted, "")
+		}
+	}
+	want := []string{"/", "/10.0.0.1//x", "/a.hub.example.com/user/a", "/b.example.com/user/b@b", "/b.example.com/user/c%2Fd", "/hub.example.com"}
+	if got := s.paths(""); !slices.Equal(got, want) {
+		t.Errorf("got %q; want %q", got, want)
+	}
+	for _, path := range []string{"/a%20b/x", "/h:80/x", "/ü/x", "/a%2Fb/x"} {
+		if got := s.do("POST", "/api/routes"+path, target); got.status != 400 || !strings.Contains(got.body, "host") {
+			t.Errorf("POST %s: got %d %q; want 400 for the host", path, got.status, got.body)
+		}
+	}
+	for _, path := range want[1:] {
+		s.want(204, "DELETE", "/api/routes"+path, "")
+	}
+	s.want(204, "DELETE", "/api/routes", "")
+}
+
+func TestCHPInactiveSince(t *testing.T) {
+	s := serve(t, &admin.Handler{})
+	s.want(201, "POST", "/api/routes/a", target)
+	entry, _ := s.router.Table().At(slipswitch.Key{Path: "/a"})
+	at := entry.Activity().UTC().Truncate(time.Millisecond)
+	iso := func(d time.Duration) string { return at.Add(d).Format("2006-01-02T15:04:05.000Z") }
+	zoned := url.QueryEscape(at.Add(time.Second).In(time.FixedZone("", 5400)).Format("2006-01-02T15:04:05.000000-07:00"))
+	for _, parameter := range []string{"inactive_since", "inactiveSince"} {
+		for value, want := range map[string]bool{
+			iso(0):                        false,
+			iso(time.Millisecond):         true,
+			iso(-time.Millisecond):        false,
+			zoned:                         true,
+			"2100-01-01":                  true,
+			"2100-01-01T00:00":            true,
+			"2100-01-01T00:00:00":         true,
+			"2100-01-01T00:00:00.5":       true,
+			"2100-01-01T00:00:00Z":        true,
+			"2100-01-01T00:00:00-0800":    true,
+			"2100":                        true,
+			"2000-01-01T00:00:00.123456Z": false,
+			"":                            true,
+		} {
+			if got := len(s.paths("?"+parameter+"="+value)) == 1; got != want {
+				t.Errorf("%s=%s: shown %v; want %v", parameter, value, got, want)
+			}
+		}
+		for _, value := range []string{"x", "endoftheworld", "2026-13-01", "12", "1767323045", "2026-01-02T25:00:00Z"} {
+			got := s.want(400, "GET", "/api/routes?"+parameter+"="+value, "")
+			if want := fmt.Sprintf("Invalid datestamp '%s' must be ISO8601.", value); got.body != want {
+				t.Errorf("got %q; want %q", got.body, want)
+			}
+		}
+	}
+	s.want(400, "GET", "/api/routes?inactive_since=%zz", "")
+}
+
+// last_activity moves with each POST, with requests, and with the bytes of a
+// tunnel, also of one that was opened before its route was deleted and put
+// again, or replaced.
+func TestCHPLastActivity(t *testing.T) {
+	g := startGateway(t, &admin.Handler{})
+	body := `{"target":"` + g.echo + `"}`
+	last := func() time.Time {
+		t.Helper()
+		data := decode[struct {
+			At time.Time `json:"last_activity"`
+		}](t, g.want(200, "GET", "/api/routes/user/a", ""))
+		return data.At
+	}
+	// moves says whether what do does moves last_activity. Clocks have steps.
+	moves := func(what string, want bool, do func()) {
+		t.Helper()
+		was := last()
+		for start := time.Now(); time.Since(start) < 5*time.Millisecond; {
+			time.Sleep(time.Millisecond)
+		}
+		do()
+		for deadline := time.Now().Add(5 * time.Second); want && !last().After(was) && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond) // the engine counts a moment after it has written
+		}
+		if got := last().After(was); got != want {
+			t.Errorf("%s: moved last_activity: %v; want %v", what, got, want)
+		}
+	}
+	g.want(201, "POST", "/api/routes/user/a", body)
+	moves("GET of the API", false, func() { g.want(200, "GET", "/api/routes/user/a", "") })
+	moves("list", false, func() { g.paths("") })
+	version := g.router.Table().Version()
+	moves("the same POST again", true, func() { g.want(201, "POST", "/api/routes/user/a", body) })
+	if got := g.router.Table().Version(); got != version {
+		t.Errorf("the same POST again: got version %d; want %d", got, version)
+	}
+	get := func(path, want string) {
+		t.Helper()
+		r, _ := http.NewRequestWithContext(t.Context(), "GET", g.public+path, nil)
+		response, err := g.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if got, _ := io.ReadAll(response.Body); string(got) != want {
+			t.Errorf("GET %s: the upstream saw %q; want %q", path, got, want)
+		}
+	}
+	moves("a request", true, func() { get("/user/a/x%20y", "/user/a/x%20y") })
+	conn := g.dial("/user/a/socket")
+	moves("a message", true, func() { talk(t, conn, "x") })
+	moves("nothing", false, func() {})
+	g.want(204, "DELETE", "/api/routes/user/a", "")
+	talk(t, conn, "the route is gone")
+	g.want(201, "POST", "/api/routes/user/a", body)
+	moves("a message, the route deleted and put again", true, func() { talk(t, conn, "x") })
+	g.want(201, "POST", "/api/routes/user/a", target)
+	moves("a message, the route replaced", true, func() { talk(t, conn, "x") })
+	g.want(201, "POST", "/api/routes/user/a/b", target)
+	moves("a message, a longer route added", true, func() { talk(t, conn, "x") })
+}

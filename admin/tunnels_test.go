@@ -1,0 +1,169 @@
+package admin_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/admin"
+)
+
+type tunnelItem struct {
+	ID               uint64
+	Route            slipswitch.Key
+	Version          uint64
+	Client, Upstream string
+	Opened           time.Time
+	slipswitch.Traffic
+}
+
+type tunnelPage struct {
+	Tunnels []tunnelItem
+	Next    string
+}
+
+// A gateway is a server whose handler has a proxy, which listens, too.
+type gateway struct {
+	*server
+	proxy  *slipswitch.Proxy
+	public string // URL
+	echo   string // URL of an upstream that sends each message back
+}
+
+func startGateway(t *testing.T, h *admin.Handler) *gateway {
+	t.Helper()
+	h.Router = new(slipswitch.Router)
+	h.Proxy = &slipswitch.Proxy{Router: h.Router}
+	echo := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			fmt.Fprint(w, r.URL.EscapedPath())
+			return
+		}
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer conn.CloseNow()
+		for {
+			kind, message, err := conn.Read(context.Background())
+			if err != nil || conn.Write(context.Background(), kind, message) != nil {
+				return
+			}
+		}
+	}))
+	t.Cleanup(echo.Close)
+	public := httptest.NewServer(h.Proxy)
+	t.Cleanup(public.Close)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := h.Proxy.Shutdown(ctx); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+	})
+	return &gateway{serve(t, h), h.Proxy, public.URL, echo.URL}
+}
+
+// dial opens a tunnel, and waits until it is listed: the client has its 101 a
+// moment before.
+func (g *gateway) dial(path string) *websocket.Conn {
+	g.t.Helper()
+	before := len(slices.Collect(g.proxy.Tunnels()))
+	conn, response, err := websocket.Dial(g.t.Context(), g.public+path, nil)
+	if err != nil {
+		g.t.Fatalf("dial %s: %v %v", path, response, err)
+	}
+	g.t.Cleanup(func() { conn.CloseNow() })
+	for deadline := time.Now().Add(10 * time.Second); len(slices.Collect(g.proxy.Tunnels())) == before; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			g.t.Fatalf("dial %s: the tunnel is not listed", path)
+		}
+	}
+	return conn
+}
+
+// talk sends a message through a tunnel and waits for it to come back.
+func talk(t *testing.T, conn *websocket.Conn, message string) {
+	t.Helper()
+	if err := conn.Write(t.Context(), websocket.MessageText, []byte(message)); err != nil {
+		t.Fatal(err)
+	}
+	_, got, err := conn.Read(t.Context())
+	if err != nil || string(got) != message {
+		t.Fatalf("got %q, %v; want %q", got, err, message)
+	}
+}
+
+func TestTunnels(t *testing.T) {
+	g := startGateway(t, &admin.Handler{})
+	put(t, g.router, "", slipswitch.Route{Path: "/a/1", Upstreams: slipswitch.To(g.echo)},
+		slipswitch.Route{Path: "/a/2", Upstreams: slipswitch.To(g.echo)}, slipswitch.Route{Host: "127.0.0.1", Path: "/b", Upstreams: slipswitch.To(g.echo)})
+	list := func(query string) tunnelPage {
+		return decode[tunnelPage](t, g.want(200, "GET", "/v1/tunnels?"+query, ""))
+	}
+	if got := g.want(200, "GET", "/v1/tunnels", ""); !strings.Contains(got.body, `"tunnels":[]`) {
+		t.Errorf("no tunnels: got %s", got.body)
+	}
+	begin := time.Now()
+	first := g.dial("/a/1/x?token=secret")
+	g.dial("/a/2")
+	g.dial("/a/2")
+	g.dial("/b")
+	talk(t, first, "hello")
+	all := list("")
+	if len(all.Tunnels) != 4 || all.Next != "" {
+		t.Fatalf("got %+v; want 4 tunnels", all)
+	}
+	one := all.Tunnels[0]
+	if one.Route.Path != "/a/1" || one.Version != 1 || one.Client != "127.0.0.1" || one.Upstream != g.echo || one.Opened.Before(begin.Add(-time.Second)) ||
+		one.ClientBytes < 5 || one.UpstreamBytes < 5 || one.LastData.Before(begin.Add(-time.Second)) {
+		t.Errorf("got %+v", one)
+	}
+	address := strings.TrimPrefix(g.echo, "http://")
+	for query, want := range map[string]string{
+		"path=/a":             "/a/1 /a/2 /a/2",
+		"path=/a/2/":          "/a/2 /a/2",
+		"path=/a/":            "/a/1 /a/2 /a/2",
+		"path=/":              "/a/1 /a/2 /a/2 /b",
+		"path=/c":             "",
+		"host=":               "/a/1 /a/2 /a/2",
+		"host=127.0.0.1":      "/b",
+		"upstream=" + g.echo:  "/a/1 /a/2 /a/2 /b",
+		"upstream=" + address: "/a/1 /a/2 /a/2 /b",
+		"upstream=1":          "",
+		"client=127.0.0.1":    "/a/1 /a/2 /a/2 /b",
+		"client=10.0.0.1":     "",
+	} {
+		var got []string
+		after := ""
+		for {
+			page := list(query + "&limit=1&after=" + after)
+			for _, tunnel := range page.Tunnels {
+				got = append(got, tunnel.Route.Path)
+			}
+			if after = page.Next; after == "" {
+				break
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: got %q; want %q", query, got, want)
+		}
+	}
+	for _, query := range []string{"limit=0", "after=x", "after=-1", "path=x", "user=x", "host=a/b"} {
+		g.want(400, "GET", "/v1/tunnels?"+query, "")
+	}
+	if item := decode[routeItem](t, g.want(200, "GET", "/v1/route?path=/a/2", "")); item.Tunnels != 2 {
+		t.Errorf("/a/2 has %d tunnels; want 2", item.Tunnels)
+	}
+	without := serve(t, &admin.Handler{})
+	if got := without.want(200, "GET", "/v1/tunnels", ""); !strings.Contains(got.body, `"tunnels":[]`) {
+		t.Errorf("without a proxy: got %s", got.body)
+	}
+}
