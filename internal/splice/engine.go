@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -151,7 +152,8 @@ type machine struct {
 	clock  *clock
 	loops  *loops // nil where there is only the portable pump
 	slow   sync.Once
-	large  sync.Pool // of *[bufferSize]byte
+	held   atomic.Int64 // bytes copied for slow receivers
+	large  sync.Pool    // of *[bufferSize]byte
 }
 
 func startMachine(e *Engine) *machine {
@@ -174,19 +176,12 @@ func (m *machine) copying(reason string) {
 	})
 }
 
-// fit returns the buffer to read into next, after n bytes came into the last one: a large one while much comes.
-func (m *machine) fit(last []byte, n int) []byte {
-	switch {
-	case len(last) == quietSize && n == quietSize:
-		if large, ok := m.large.Get().(*[bufferSize]byte); ok {
-			return large[:]
-		}
-		return make([]byte, bufferSize)
-	case len(last) == bufferSize && n < quietSize:
-		m.give(last)
-		return make([]byte, quietSize)
+// largeBuffer lends a large buffer.
+func (m *machine) largeBuffer() []byte {
+	if large, ok := m.large.Get().(*[bufferSize]byte); ok {
+		return large[:]
 	}
-	return last
+	return make([]byte, bufferSize)
 }
 
 // give takes a large buffer back.

@@ -5,15 +5,19 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/slipswitch/slipswitch/internal/splice"
 )
@@ -21,6 +25,15 @@ import (
 // gatewayMode makes the test binary a gateway in a process of its own, so that its processor time and memory can
 // be told from its peers'. It is one of the modes of runGateway.
 const gatewayMode = "SPLICE_TEST_GATEWAY"
+
+// child runs this process as what it was started for, if that is not to run tests.
+func child() bool {
+	mode := os.Getenv(gatewayMode)
+	if mode != "" {
+		runGateway(mode)
+	}
+	return mode != ""
+}
 
 // runGateway carries every connection to the address on its first line of input, and answers further lines with
 // its figures. It ends with its input.
@@ -33,7 +46,7 @@ func runGateway(mode string) {
 		panic(err)
 	}
 	fmt.Println(l.Addr())
-	e := &splice.Engine{}
+	e := &splice.Engine{Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	switch mode {
 	case "engine-1MiB":
 		e.PipeSize = 1 << 20
@@ -41,6 +54,12 @@ func runGateway(mode string) {
 		e.MaxPipes = -1
 	case "portable":
 		e.Portable = true
+	case "engine-small-pipes":
+		for range 1100 { // past fs.pipe-user-pages-soft a pipe has two pages at most
+			if _, _, err := os.Pipe(); err != nil {
+				panic(err)
+			}
+		}
 	}
 	go func() {
 		for {
@@ -61,8 +80,15 @@ func runGateway(mode string) {
 		}
 	}()
 	for input.Scan() {
-		if input.Text() == "collect" {
-			runtime.GC()
+		if input.Text() == "use up descriptors" {
+			unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 64, Max: 64})
+			for {
+				if _, err := unix.Open("/dev/null", unix.O_RDONLY, 0); err != nil {
+					break
+				}
+			}
+			fmt.Println("done")
+			continue
 		}
 		var usage syscall.Rusage
 		syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
@@ -94,6 +120,7 @@ type gateway struct {
 	input  io.WriteCloser
 	output *bufio.Scanner
 	errors bytes.Buffer
+	stop   func() // ends it; errors is complete then
 }
 
 type figures struct {
@@ -101,24 +128,28 @@ type figures struct {
 	resident, descriptors, goroutines int
 }
 
-func startGateway(t testing.TB, mode string, backend net.Addr, env ...string) *gateway {
+func startGateway(t testing.TB, mode string, backend net.Addr, adapt ...func(*exec.Cmd)) *gateway {
 	t.Helper()
 	g := &gateway{t: t}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(append(os.Environ(), gatewayMode+"="+mode), env...)
+	cmd.Env = append(os.Environ(), gatewayMode+"="+mode)
 	cmd.Stderr = &g.errors
+	for _, f := range adapt {
+		f(cmd)
+	}
 	g.input, _ = cmd.StdinPipe()
 	output, _ := cmd.StdoutPipe()
 	g.output = bufio.NewScanner(output)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	g.stop = sync.OnceFunc(func() {
 		g.input.Close()
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("gateway: %v\n%s", err, &g.errors)
 		}
 	})
+	t.Cleanup(g.stop)
 	g.addr = g.ask(backend.String())
 	return g
 }
@@ -127,6 +158,7 @@ func (g *gateway) ask(line string) string {
 	g.t.Helper()
 	fmt.Fprintln(g.input, line)
 	if !g.output.Scan() {
+		g.stop()
 		g.t.Fatalf("gateway is gone: %s", &g.errors)
 	}
 	return g.output.Text()

@@ -32,10 +32,12 @@ type loopedEnd struct {
 
 // held is what a flow has taken and its receiver not: first what is in the pipe, then the bytes.
 type held struct {
-	pipe  *pipe
-	piped int
-	bytes []byte
-	large bool // an opaque flow whose last read filled the buffer
+	pipe   *pipe
+	piped  int
+	bytes  []byte
+	copied int    // how many of them were
+	buffer []byte // what bytes are in, if that was the loop's
+	large  bool   // an opaque flow whose last read filled the buffer
 }
 
 func (h *held) empty() bool { return h.piped == 0 && len(h.bytes) == 0 }
@@ -43,10 +45,41 @@ func (h *held) empty() bool { return h.piped == 0 && len(h.bytes) == 0 }
 // poke implements carrier.
 func (t *looped) poke() { t.loop.post(t) }
 
-// hold keeps a copy of bytes for the flow's receiver.
+// rest implements carrier: a quiet tunnel has nothing.
+func (t *looped) rest(int64) int64 { return 0 }
+
+// hold keeps bytes for the flow's receiver. They are in the loop's buffer, which goes with them unless too
+// many have gone already: then they are copied.
 func (t *looped) hold(f *flow, b []byte) {
+	l, h := t.loop, &t.held[f.from]
+	if l.lent < lentMost && len(h.bytes) == 0 && len(b) > bufferSize/8 {
+		h.bytes, h.buffer = b, l.buffer
+		l.lent++
+		l.buffer = l.machine.largeBuffer()
+		return
+	}
+	t.keep(f, b)
+}
+
+// keep keeps a copy of bytes for the flow's receiver.
+func (t *looped) keep(f *flow, b []byte) {
 	h := &t.held[f.from]
-	h.bytes = append(h.bytes, b...)
+	h.bytes = append(h.bytes[:len(h.bytes):len(h.bytes)], b...)
+	h.copied += len(b)
+	t.loop.machine.held.Add(int64(len(b)))
+}
+
+// release gives back what the flow had for its bytes.
+func (t *looped) release(f *flow) {
+	h := &t.held[f.from]
+	if h.buffer != nil {
+		t.loop.machine.give(h.buffer)
+		t.loop.lent--
+	}
+	if h.copied > 0 {
+		t.loop.machine.held.Add(-int64(h.copied))
+	}
+	h.bytes, h.buffer, h.copied = nil, nil, 0
 }
 
 // event handles what the kernel tells of a side.
@@ -108,7 +141,11 @@ func (t *looped) move(f *flow) int {
 	if n, ok := t.spliceable(f); ok {
 		return t.splice(f, n, order != nil)
 	}
-	n, errno := read(src.fd, t.loop.buffer)
+	buffer := t.loop.buffer
+	if t.loop.machine.held.Load() > heldMuch {
+		buffer = buffer[:heldLittle]
+	}
+	n, errno := read(src.fd, buffer)
 	switch {
 	case errno == unix.EAGAIN:
 		src.readable = false
@@ -121,12 +158,12 @@ func (t *looped) move(f *flow) int {
 		t.endOf(f)
 		return 0
 	}
-	if n < len(t.loop.buffer) && src.short && !src.last {
+	if n < len(buffer) && src.short && !src.last {
 		src.readable = false
 	}
 	h := &t.held[f.from]
-	h.large = n == len(t.loop.buffer)
-	b := t.loop.buffer[:n]
+	h.large = n == len(buffer)
+	b := buffer[:n]
 	b = b[:f.take(b, t.loop.now, order != nil)]
 	t.pair.note(f, t.loop.now)
 	got := n
@@ -236,15 +273,22 @@ func (t *looped) flush(f *flow) bool {
 		}
 		f.stuck.Store(t.loop.now) // it moves
 	}
-	h.bytes = nil
+	t.release(f)
 	f.stuck.Store(0)
 	return true
 }
 
+// When tunnels hold much for slow receivers, flows read little at a time, since that is what a flow may come to hold.
+const (
+	heldMuch   = 8 << 20
+	heldLittle = 4 << 10
+)
+
 // drop forgets what the flow holds.
 func (t *looped) drop(f *flow) {
 	h := &t.held[f.from]
-	h.bytes, h.piped = nil, 0
+	t.release(f)
+	h.piped = 0
 	if h.pipe != nil {
 		t.loop.pipes.destroy(h.pipe)
 		h.pipe = nil
@@ -329,7 +373,7 @@ func (t *looped) abort() {
 			t.pair.machine.clock.wake(&t.pair.timer, t.resetAt)
 			return
 		}
-		if queued, err := unix.IoctlGetInt(other.fd, unix.SIOCOUTQ); !late && err == nil && queued > 0 {
+		if !late && !queueEmpty(other.fd) {
 			t.pair.machine.clock.wake(&t.pair.timer, t.loop.now)
 			return
 		}
@@ -376,7 +420,7 @@ func (t *looped) seal(f *flow, o *order) {
 	if f.seal(); f.sealed && !end.framed {
 		if farewell := f.farewell(o); farewell != nil {
 			end.framed = true
-			t.hold(f, farewell)
+			t.keep(f, farewell)
 		}
 	}
 	if t.loop.now >= o.at+boundaryWait { // no place, or no one takes it

@@ -87,7 +87,7 @@ func (ls *loops) carry(p *Pair, c Config) bool {
 	for side, early := range [][]byte{c.FromClient, c.FromUpstream} {
 		if len(early) > 0 {
 			f := &p.flows[side]
-			t.hold(f, early[:f.take(early, p.machine.clock.now(), false)])
+			t.keep(f, early[:f.take(early, p.machine.clock.now(), false)])
 			p.note(f, p.machine.clock.now())
 		}
 	}
@@ -149,6 +149,7 @@ type loop struct {
 	buffer  []byte // lent to one flow at a time
 	events  []unix.EpollEvent
 	arrived int       // how many events the last look found
+	lent    int       // how many buffers are with tunnels whose receivers are slow
 	ready   []*looped // tunnels that used up their budget, in order
 	slots   []slot
 	free    []uint32
@@ -168,6 +169,7 @@ type slot struct {
 
 const (
 	eventsAtOnce = 128
+	lentMost     = 64
 	turnBudget   = 256 << 10               // bytes a flow may move before others have their turn
 	runBudget    = int64(time.Millisecond) // time a loop may run before other goroutines have theirs
 )
@@ -183,7 +185,7 @@ func startLoop(m *machine, pipes *pipes) (*loop, error) {
 		pipes:   pipes,
 		epoll:   fd,
 		file:    os.NewFile(uintptr(fd), "epoll"),
-		buffer:  make([]byte, bufferSize),
+		buffer:  m.largeBuffer(),
 		events:  make([]unix.EpollEvent, eventsAtOnce),
 	}
 	if l.raw, err = l.file.SyscallConn(); err != nil {
@@ -254,6 +256,9 @@ func (l *loop) run() {
 // tells of the first one that comes to an empty list.
 func (l *loop) look(uintptr) bool {
 	l.arrived = epollWait(l.epoll, l.events)
+	if l.arrived == 0 {
+		l.yielded = 0 // waiting is yielding
+	}
 	return l.arrived > 0
 }
 
@@ -335,10 +340,10 @@ func (l *loop) queue(t *looped) {
 // and the runtime does not even look at its poller while a goroutine is waiting to run. A short sleep makes it look.
 func (l *loop) yield() {
 	switch {
-	case l.arrived == 0 && len(l.ready) == 0:
+	case l.yielded == 0:
 		l.yielded = l.now
 	case l.now-l.yielded > runBudget:
 		time.Sleep(1)
-		l.yielded = l.machine.clock.now()
+		l.yielded = 0
 	}
 }

@@ -16,3 +16,6 @@ func (l *loops) carry(*Pair, Config) bool { return false }
 
 // sendQueueEmpty: if handled is false, it has performed no work.
 func sendQueueEmpty(*net.TCPConn) (empty, handled bool) { return false, false }
+
+// wasReset: where it cannot be told, it was not.
+func wasReset(*net.TCPConn) bool { return false }

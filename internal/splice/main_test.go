@@ -12,8 +12,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if mode := os.Getenv(gatewayMode); mode != "" {
-		runGateway(mode)
+	if child() {
 		return
 	}
 	before := descriptors()

@@ -27,6 +27,8 @@ type Pair struct {
 type carrier interface {
 	// poke makes the carrier look at the pair's order and at deadlines of its own. It does not block.
 	poke()
+	// rest makes the carrier give back what a quiet tunnel needs no more. It returns when to ask again, or 0.
+	rest(now int64) (again int64)
 }
 
 // half is a tunnel's state after one side has ended.
@@ -150,6 +152,9 @@ func (p *Pair) expire() {
 		return
 	}
 	now := p.machine.clock.now()
+	if again := p.carrier.rest(now); again != 0 {
+		p.machine.clock.wake(&p.timer, again)
+	}
 	at, why := p.deadline(now)
 	switch {
 	case at == 0:

@@ -19,8 +19,9 @@ import (
 // a blocked Read return. Since flags are set before the deadline, and read after it has been cleared, no word is lost.
 
 const (
-	bufferSize = 32 << 10
-	quietSize  = 1 << 10 // what a flow waits with while little comes
+	bufferSize = 64 << 10
+	quietSize  = 1 << 10            // what a flow waits with while nothing comes
+	warm       = int64(time.Second) // how long it keeps a large buffer after the last byte
 )
 
 type portable struct {
@@ -30,8 +31,9 @@ type portable struct {
 	mu      sync.Mutex
 	running int
 	ends    [2]parting
-	killed  bool // both goroutines are to leave at once
-	late    bool // because a side did not finish in time
+	warm    [2]bool // the flow has a large buffer
+	killed  bool    // both goroutines are to leave at once
+	late    bool    // because a side did not finish in time
 }
 
 func carryPortable(p *Pair, c Config) {
@@ -74,7 +76,8 @@ func (t *portable) carry(f *flow, early []byte) {
 	if !t.pass(f, early) {
 		return
 	}
-	buffer := make([]byte, quietSize)
+	quiet := make([]byte, quietSize)
+	buffer := quiet
 	defer func() { p.machine.give(buffer) }()
 	for {
 		if !t.obey(f) {
@@ -86,17 +89,53 @@ func (t *portable) carry(f *flow, early []byte) {
 		}
 		switch {
 		case err == nil:
-			buffer = p.machine.fit(buffer, n)
+			if n == quietSize && len(buffer) == quietSize {
+				buffer = p.machine.largeBuffer()
+				t.warmed(f, true)
+			}
 		case err == io.EOF:
 			t.endOf(f)
 			return
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			src.SetReadDeadline(time.Time{}) // then obey looks what there is to do
+			if len(buffer) != quietSize {
+				p.machine.give(buffer)
+				buffer = quiet
+				t.warmed(f, false)
+			}
 		default:
 			t.broke(f.from, err)
 			return
 		}
 	}
+}
+
+// warmed notes whether a flow has a large buffer. It is to give it back when nothing has come for a while.
+func (t *portable) warmed(f *flow, warmed bool) {
+	t.mu.Lock()
+	t.warm[f.from] = warmed
+	t.mu.Unlock()
+	if warmed {
+		t.pair.machine.clock.wake(&t.pair.timer, t.pair.machine.clock.now()+warm)
+	}
+}
+
+// rest implements carrier.
+func (t *portable) rest(now int64) (again int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for side := range t.warm {
+		if !t.warm[side] {
+			continue
+		}
+		due := t.pair.flows[side].lastData.Load() + warm
+		if due <= now {
+			t.conns[side].SetReadDeadline(past)
+		} else if again == 0 || due < again {
+			again = due
+		}
+	}
+	return again
 }
 
 // pass forwards what has been read. It reports whether the flow goes on.
@@ -207,6 +246,16 @@ func (t *portable) endOf(f *flow) {
 	p, src, dst := t.pair, f.from, f.from.other()
 	now := p.machine.clock.now()
 	f.eof = true
+	t.mu.Lock()
+	broken, shut := t.ends[src].broken, t.ends[src].fin != 0
+	t.mu.Unlock()
+	if tcp, ok := socket(t.conns[src]).(*net.TCPConn); ok && !broken && !shut && wasReset(tcp) {
+		t.broke(src, syscall.ECONNRESET)
+		broken = true
+	}
+	if broken {
+		return // no FIN: the reset is passed on
+	}
 	p.halve(src, now)
 	t.mu.Lock()
 	t.ends[src].over = true
@@ -291,7 +340,7 @@ func (t *portable) kill() {
 func (t *portable) leave() {
 	t.mu.Lock()
 	t.running--
-	last := t.running == 0
+	last, late, ends := t.running == 0, t.late, t.ends
 	t.mu.Unlock()
 	if !last {
 		return
@@ -299,7 +348,7 @@ func (t *portable) leave() {
 	for side, conn := range t.conns {
 		// A side that is alive learns of the other's reset by a reset, once it has what was sent before; one that did not
 		// finish in time is reset as well.
-		if end := &t.ends[side]; !end.broken && (t.late || t.ends[side^1].broken) {
+		if !ends[side].broken && (late || ends[side^1].broken) {
 			reset(conn)
 		}
 	}

@@ -1,12 +1,17 @@
 package splice_test
 
 import (
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/slipswitch/slipswitch/internal/splice"
 )
@@ -69,4 +74,107 @@ func TestQuietTunnelIsTwoDescriptors(t *testing.T) {
 		}
 		return len(own) == runtime.GOMAXPROCS(0)+1
 	})
+}
+
+// through sends a large message through a gateway process.
+func through(t *testing.T, g *gateway, l net.Listener) {
+	t.Helper()
+	client, err := net.Dial("tcp", g.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	upstream, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer upstream.Close()
+	small := message(splice.Upstream, []byte("open"))
+	write(t, upstream, small)
+	expect(t, client, small)
+	large := message(splice.Upstream, noise(4<<20))
+	go upstream.Write(large)
+	expect(t, client, large)
+}
+
+func TestPipeSoftLimitAsUnprivilegedUser(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	g := startGateway(t, "engine-small-pipes", l.Addr(), func(cmd *exec.Cmd) {
+		if os.Getuid() == 0 {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		}
+	})
+	through(t, g, l)
+	g.stop()
+	if got := g.errors.String(); !strings.Contains(got, "is too small") {
+		t.Errorf("the gateway did not notice: %q", got)
+	}
+}
+
+func TestNoDescriptorsForPipes(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	g := startGateway(t, "engine", l.Addr())
+	client, err := net.Dial("tcp", g.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	upstream, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer upstream.Close()
+	small := message(splice.Upstream, []byte("open"))
+	write(t, upstream, small)
+	expect(t, client, small)
+	g.ask("use up descriptors")
+	large := message(splice.Upstream, noise(4<<20))
+	go upstream.Write(large)
+	expect(t, client, large)
+	client.Close()
+	upstream.Close()
+	g.stop()
+	if got := g.errors.String(); !strings.Contains(got, "pipe2: too many open files") {
+		t.Errorf("the gateway did not notice: %q", got)
+	}
+}
+
+// The peer's machine is gone: a filter on its socket drops whatever comes.
+func TestBlackHoledPeer(t *testing.T) {
+	for _, pump := range pumps {
+		t.Run(pump, func(t *testing.T) {
+			t.Parallel()
+			e := &splice.Engine{
+				Portable:  pump == "portable",
+				KeepAlive: net.KeepAliveConfig{Idle: time.Second, Interval: time.Second, Count: 1},
+			}
+			tun := open(t, e, splice.Config{})
+			raw, err := tun.client.SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw.Control(func(fd uintptr) {
+				drop := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
+				err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop[0]})
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			expectReset(t, tun.upstream)
+			end := tun.end()
+			if end.By != splice.Client || end.How != splice.Timeout || end.Errno != syscall.ETIMEDOUT {
+				t.Errorf("got %+v; want the client's timeout", end.Cause)
+			}
+		})
+	}
 }

@@ -1,0 +1,37 @@
+package splice
+
+import (
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// sendQueueEmpty reports whether the peer has acknowledged all that was sent, or never will.
+func sendQueueEmpty(conn *net.TCPConn) (empty, handled bool) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return false, false
+	}
+	err = raw.Control(func(fd uintptr) { empty = queueEmpty(int(fd)) })
+	return empty, err == nil
+}
+
+// wasReset reports whether a connection at whose end a read came was reset rather than shut down: a reset shows as an
+// error once, and that may have been a write's. It must not have been shut down for writing.
+func wasReset(conn *net.TCPConn) (reset bool) {
+	if raw, err := conn.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { reset = dead(int(fd)) })
+	}
+	return reset
+}
+
+// queueEmpty is sendQueueEmpty for a descriptor. A connection that was reset keeps the length its queue had.
+func queueEmpty(fd int) bool {
+	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	return err != nil || n == 0 || dead(fd)
+}
+
+func dead(fd int) bool {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err == nil && info.State == unix.BPF_TCP_CLOSE
+}
