@@ -248,6 +248,7 @@ func sameRoutes(a, b []naiveRoute) bool {
 	byKey := func(routes []naiveRoute) map[slipswitch.Key][]naiveRoute {
 		m := map[slipswitch.Key][]naiveRoute{}
 		for _, r := range routes {
+			r.segments = nil
 			m[r.Key] = append(m[r.Key], r)
 		}
 		return m

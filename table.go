@@ -124,7 +124,7 @@ func nextDot[S string | []byte](host S, from int) int {
 // lookupPath finds the route for a path at one host level.
 func lookupPath[S string | []byte](t *Table, stars string, host S, path string, escaped bool) *leaf {
 	c := t.root.cursor()
-	if !descend(&c, stars) || !descend(&c, host) || !descend(&c, "\x00") {
+	if stars != "" && !descend(&c, stars) || !descend(&c, host) || !descend(&c, "\x00") {
 		return nil
 	}
 	if escaped {
