@@ -88,7 +88,7 @@ func (d *dialer) transport(profile string) (*http.Transport, error) {
 
 // dialTarget connects to a target for a tunnel.
 func (d *dialer) dialTarget(ctx context.Context, t *target, profile string) (net.Conn, error) {
-	if t.scheme != "https" {
+	if !t.secure {
 		return d.dial(ctx, "tcp", t.addr)
 	}
 	config, err := d.profile(profile)

@@ -157,7 +157,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 
 // url returns where to send a request: the path exactly as it is spelt.
 func (t *target) url(m Match, query string, force bool) *url.URL {
-	u := &url.URL{Scheme: t.scheme, Host: t.addr, RawQuery: query, ForceQuery: force}
+	u := &url.URL{Scheme: t.scheme(), Host: t.addr, RawQuery: query, ForceQuery: force}
 	path := m.forwardPath(t)
 	if strings.HasPrefix(path, "//") {
 		u.RawPath = path

@@ -37,7 +37,7 @@ func (o *Owner) admit(k Key, targets []target, wrong func(field, value, want str
 	}
 	for i, t := range targets {
 		if o.Upstreams != nil && !anyOf(o.Upstreams, func(limit string) bool { return coversAddress(limit, t.addr) }) {
-			wrong(fmt.Sprintf("upstreams[%d]", i), t.scheme+"://"+t.host, o.limit(o.Upstreams))
+			wrong(fmt.Sprintf("upstreams[%d]", i), t.String(), o.limit(o.Upstreams))
 		}
 	}
 }

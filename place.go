@@ -12,7 +12,6 @@ import (
 //
 // Router.mu is locked before place.mu.
 type place struct {
-	router *Router
 	key    string
 	active atomic.Int64         // unix nanoseconds of the last activity
 	leaf   atomic.Pointer[leaf] // what stands here now; nil: nothing
@@ -65,11 +64,10 @@ func (p *place) turn(to *leaf) bool {
 
 // enter adds a tunnel, and returns the place that it is at: another one if the
 // route was deleted and put again since the lookup.
-func (p *place) enter(t *Tunnel) *place {
+func (p *place) enter(r *Router, t *Tunnel) *place {
 	if p.add(t, false) {
 		return p
 	}
-	r := p.router
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if l := r.Table().root.find(p.key); l != nil {
@@ -98,7 +96,7 @@ func (p *place) add(t *Tunnel, anyway bool) bool {
 }
 
 // leave removes a tunnel.
-func (p *place) leave(t *Tunnel) {
+func (p *place) leave(r *Router, t *Tunnel) {
 	p.mu.Lock()
 	delete(p.tunnels, t)
 	abandoned := len(p.tunnels) == 0 && p.leaf.Load() == nil
@@ -106,7 +104,6 @@ func (p *place) leave(t *Tunnel) {
 	if !abandoned {
 		return
 	}
-	r := p.router
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.kept[p.key] == p && p.openTunnels() == 0 {

@@ -2,6 +2,7 @@ package slipswitch
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -170,6 +171,7 @@ type batch struct {
 	router  *Router
 	base    *Table
 	root    *node
+	edit    edit     // nil until the second change
 	touched []string // tree keys, in order, some of them twice
 	changes int      // how many there have been, the invalid ones too
 	errs    []*RouteError
@@ -265,7 +267,7 @@ func (tx *Txn) Active(k Key, at time.Time) {
 // Clear deletes all routes of this owner. Clear and then Put replaces them:
 // what is put again as it was is no change.
 func (tx *Txn) Clear() {
-	for l := range tx.root.all("") {
+	for _, l := range slices.Collect(tx.root.all("")) { // which this changes
 		if l.of(tx.owner.Name) {
 			tx.delete(l.key)
 		}
@@ -294,15 +296,18 @@ func (tx *Txn) set(key string, l *leaf) {
 	case tx.router.kept[key] != nil:
 		l.takePlace(tx.router.kept[key])
 	default:
-		l.takePlace(&place{router: tx.router, key: key})
+		l.takePlace(&place{key: key})
 	}
 	if l == nil && tx.root.find(key) == nil {
 		return
 	}
+	if tx.edit == nil && len(tx.touched) > 0 {
+		tx.edit = make(edit)
+	}
 	if l == nil {
-		tx.root = tx.root.remove(key)
+		tx.root = tx.root.remove(tx.edit, key)
 	} else {
-		tx.root = tx.root.insert(key, l)
+		tx.root = tx.root.insert(tx.edit, key, l)
 	}
 	tx.touched = append(tx.touched, key)
 }

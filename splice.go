@@ -20,7 +20,7 @@ func (t *Tunnel) run(at *place, c splice.Config) {
 		}
 	}
 	t.pair = p.engine.Start(c)
-	t.place = at.enter(t)
+	t.place = at.enter(p.Router, t)
 	if l := t.place.leaf.Load(); l != nil && l.route.IdleTimeout != c.IdleTimeout {
 		t.pair.SetIdleTimeout(l.route.IdleTimeout)
 	}
@@ -35,7 +35,7 @@ func (t *Tunnel) run(at *place, c splice.Config) {
 // finish is called once, when both connections are closed.
 func (t *Tunnel) finish(end splice.End) {
 	t.place.use(trafficOf(end.Stats).LastActive)
-	t.place.leave(t)
+	t.place.leave(t.proxy.Router, t)
 	t.proxy.reports.add(t.report(end))
 	t.proxy.tunnels.leave(t)
 }

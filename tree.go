@@ -61,23 +61,46 @@ func (l *labels) index(label byte) (i int, ok bool) {
 
 func (l *labels) flip(label byte) { l[label>>6] ^= 1 << (label & 63) }
 
+// An edit remembers the arrays of nodes that one batch has made. Nobody else
+// has seen them, so the batch may write them again instead of copying them for
+// each of its changes. The nil edit remembers nothing, which is all right for
+// a single change.
+type edit map[*node]struct{} // by the first node of each array
+
+// own returns nodes as an array that the batch may write.
+func (e edit) own(nodes []node) []node {
+	if len(nodes) > 0 {
+		if _, ok := e[&nodes[0]]; ok {
+			return nodes
+		}
+	}
+	return e.note(slices.Clone(nodes))
+}
+
+func (e edit) note(nodes []node) []node {
+	if e != nil && len(nodes) > 0 {
+		e[&nodes[0]] = struct{}{}
+	}
+	return nodes
+}
+
 // insert returns a tree in which key leads to l.
-func (n *node) insert(key string, l *leaf) *node {
+func (n *node) insert(e edit, key string, l *leaf) *node {
 	if n == nil {
 		return &node{prefix: key, leaf: l}
 	}
-	inserted := n.with(key, l)
+	inserted := n.with(e, key, l)
 	return &inserted
 }
 
-func (n *node) with(key string, l *leaf) node {
+func (n *node) with(e edit, key string, l *leaf) node {
 	common := commonPrefix(n.prefix, key)
 	if common < len(n.prefix) { // the edge forks
 		below := *n
 		below.prefix = n.prefix[common:]
-		fork := node{prefix: key[:common], children: []node{below}}
+		fork := node{prefix: key[:common], children: e.note([]node{below})}
 		fork.labels.flip(below.prefix[0])
-		return fork.with(key, l)
+		return fork.with(e, key, l)
 	}
 	copied := *n
 	key = key[common:]
@@ -87,41 +110,38 @@ func (n *node) with(key string, l *leaf) node {
 	}
 	i, ok := n.labels.index(key[0])
 	if ok {
-		copied.children = slices.Clone(n.children)
-		copied.children[i] = n.children[i].with(key, l)
+		copied.children = e.own(n.children)
+		copied.children[i] = n.children[i].with(e, key, l)
 		return copied
 	}
 	copied.labels.flip(key[0])
-	copied.children = make([]node, len(n.children)+1)
-	copy(copied.children, n.children[:i])
-	copied.children[i] = node{prefix: key, leaf: l}
-	copy(copied.children[i+1:], n.children[i:])
+	copied.children = e.note(slices.Insert(e.own(n.children), i, node{prefix: key, leaf: l}))
 	return copied
 }
 
 // remove returns a tree without key, nil if nothing is left of it. The key
 // must be in the tree.
-func (n *node) remove(key string) *node {
-	left := n.without(key)
-	if left.leaf == nil && left.children == nil {
+func (n *node) remove(e edit, key string) *node {
+	left := n.without(e, key)
+	if left.leaf == nil && len(left.children) == 0 {
 		return nil
 	}
 	return &left
 }
 
-func (n *node) without(key string) node {
+func (n *node) without(e edit, key string) node {
 	copied := *n
 	key = key[len(n.prefix):]
 	if key == "" {
 		copied.leaf = nil
 	} else {
 		i, _ := n.labels.index(key[0])
-		below := n.children[i].without(key)
-		if below.leaf != nil || below.children != nil {
-			copied.children = slices.Clone(n.children)
+		below := n.children[i].without(e, key)
+		copied.children = e.own(n.children)
+		if below.leaf != nil || len(below.children) > 0 {
 			copied.children[i] = below
 		} else {
-			copied.children = slices.Concat(n.children[:i], n.children[i+1:])
+			copied.children = slices.Delete(copied.children, i, i+1)
 			copied.labels.flip(key[0])
 		}
 	}

@@ -321,7 +321,7 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 		match:    x.match.Route.Key(),
 		version:  x.match.Version,
 		client:   r.Header.Get("X-Real-Ip"),
-		upstream: h.target.scheme + "://" + h.target.host,
+		upstream: h.target.String(),
 	}
 	if p.TunnelValue != nil {
 		t.value = p.TunnelValue(r)

@@ -43,10 +43,19 @@ func (u *Upstream) UnmarshalJSON(data []byte) error {
 
 // A target is an upstream taken apart.
 type target struct {
-	scheme string // http or https
-	host   string // as it stands in the URL: the Host header that names it
+	secure bool   // https
 	addr   string // host and port to dial
 	path   string // put in front, without a trailing slash; mostly ""
+}
+
+// String returns the target as a URL without path.
+func (t *target) String() string { return t.scheme() + "://" + t.addr }
+
+func (t *target) scheme() string {
+	if t.secure {
+		return "https"
+	}
+	return "http"
 }
 
 // parse completes "upstream must …" in its error.
@@ -83,7 +92,11 @@ func (u Upstream) parse() (target, error) {
 			return target{}, errors.New("must have a path without // in front and without the segments . and ..")
 		}
 	}
-	return target{parsed.Scheme, parsed.Host, net.JoinHostPort(parsed.Hostname(), port), path}, nil
+	addr := net.JoinHostPort(parsed.Hostname(), port)
+	if strings.HasSuffix(u.URL, addr) {
+		addr = u.URL[len(u.URL)-len(addr):] // not a string of its own
+	}
+	return target{parsed.Scheme == "https", addr, path}, nil
 }
 
 // parseTargets parses the upstreams of a route, and tells what is wrong.
