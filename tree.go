@@ -22,9 +22,10 @@ import (
 // In a table of a million routes a lookup's time is that of its cache misses.
 // So a node is one cache line, children stand side by side in one array rather
 // than behind pointers, and an edge of one byte is not compared once its label
-// is. Strings are parts of the leaves' keys. (hashicorp/go-immutable-radix
-// needs twice the time of this: it follows three pointers an edge; and it keeps
-// two channels a route to watch single keys, which nobody here does.)
+// is. Strings are parts of the leaves' keys. (hashicorp/go-immutable-radix,
+// which follows three pointers an edge and keeps two channels a route to watch
+// single keys, takes as long in a small table, 1.8 times as long in one of a
+// million routes, and four times the memory.)
 type node struct {
 	labels   labels // the first byte of each child's prefix
 	prefix   string // the bytes on the edge that leads here
