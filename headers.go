@@ -19,10 +19,8 @@ import (
 func (p *Proxy) cleanRequest(r *http.Request, match Match) {
 	peer := peerAddr(r.RemoteAddr)
 	trusted := p.trusts(peer)
-	connection := r.Header["Connection"]
 	passes := func(name string) bool {
-		return !isHopByHop(name) && !hasToken(connection, name) && strings.IndexByte(name, '_') < 0 &&
-			(trusted || !isForwarding(name))
+		return !isHopByHop(name) && strings.IndexByte(name, '_') < 0 && (trusted || !isForwarding(name))
 	}
 	in := r.Header
 	r.Header = make(http.Header, len(in)+6)
@@ -30,9 +28,6 @@ func (p *Proxy) cleanRequest(r *http.Request, match Match) {
 		if passes(name) {
 			r.Header[name] = values
 		}
-	}
-	if hasToken(in["Te"], "trailers") {
-		r.Header["Te"] = []string{"trailers"} // gRPC asks for it
 	}
 	if r.Trailer != nil {
 		names := r.Trailer
@@ -42,6 +37,14 @@ func (p *Proxy) cleanRequest(r *http.Request, match Match) {
 				r.Trailer[name] = nil // the value comes behind the body
 			}
 		}
+	}
+	for name := range tokens(in["Connection"]) {
+		name = http.CanonicalHeaderKey(name)
+		delete(r.Header, name)
+		delete(r.Trailer, name)
+	}
+	if hasToken(in["Te"], "trailers") {
+		r.Header["Te"] = []string{"trailers"} // gRPC asks for it
 	}
 	p.setForwarded(r, match, peer)
 }
@@ -109,18 +112,20 @@ func (p *Proxy) client(peer netip.Addr, forwardedFor []string) (client, chain st
 		return "unknown", "unknown"
 	}
 	client = peer.String()
-	chain = client
-	hops := strings.Split(strings.Join(forwardedFor, ","), ",")
-	for i := len(hops) - 1; i >= 0 && p.trusts(peer); i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+	if forwardedFor == nil {
+		return client, client
+	}
+	hops := append(strings.Split(strings.Join(forwardedFor, ","), ","), client)
+	first := len(hops) - 1
+	for ; first > 0 && p.trusts(peer); first-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[first-1]))
 		if err != nil || hop.Zone() != "" {
 			break
 		}
 		peer = hop.Unmap()
-		client = peer.String()
-		chain = client + ", " + chain
+		hops[first-1] = peer.String()
 	}
-	return client, chain
+	return hops[first], strings.Join(hops[first:], ", ")
 }
 
 func (p *Proxy) trusts(peer netip.Addr) bool {
@@ -155,7 +160,7 @@ func forwardedHost(hostport string) string {
 	if err != nil || name == "" {
 		return ""
 	}
-	if plain && strings.HasPrefix(hostport, name+":") || name == hostport {
+	if plain && (name == hostport || strings.HasPrefix(hostport, name+":")) {
 		return hostport
 	}
 	name = string(appendHost(nil, name))
@@ -189,9 +194,11 @@ func restoreForwarded(out, in http.Header) {
 
 // removeHopByHop removes from a response what is between upstream and gateway.
 func removeHopByHop(header http.Header) {
-	connection := header["Connection"]
+	for name := range tokens(header["Connection"]) {
+		delete(header, http.CanonicalHeaderKey(name))
+	}
 	for name := range header {
-		if isHopByHop(name) || hasToken(connection, name) {
+		if isHopByHop(name) {
 			delete(header, name)
 		}
 	}
