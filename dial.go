@@ -51,7 +51,9 @@ func (d *dialer) init(p *Proxy) {
 	}
 	d.profiles = map[string]*tls.Config{"": {}}
 	for name, config := range p.TLSProfiles {
-		d.profiles[name] = config
+		if config != nil {
+			d.profiles[name] = config
+		}
 	}
 	d.transports = make(map[string]*http.Transport, len(d.profiles))
 	for name, config := range d.profiles {

@@ -20,6 +20,7 @@ import (
 //	405  CONNECT and TRACE
 //	413  the body is longer than the route's MaxBody
 //	426  a WebSocket version other than 13
+//	500  Middleware has put another context into the request
 //	501  the http.ResponseWriter cannot be hijacked
 //	502  no upstream could be reached, or its answer was invalid
 //	503  shutting down
@@ -74,6 +75,7 @@ var proxyStatus = map[int]string{
 	http.StatusMethodNotAllowed:      "http_request_denied",
 	http.StatusRequestEntityTooLarge: "http_request_denied",
 	http.StatusUpgradeRequired:       "http_request_denied",
+	http.StatusInternalServerError:   "proxy_internal_error",
 	http.StatusNotImplemented:        "proxy_configuration_error",
 	http.StatusBadGateway:            "destination_unavailable",
 	http.StatusServiceUnavailable:    "proxy_internal_response",
@@ -82,7 +84,7 @@ var proxyStatus = map[int]string{
 
 // fail answers a request that got no answer from an upstream.
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
+	if errors.Is(r.Context().Err(), context.Canceled) {
 		panic(http.ErrAbortHandler) // the client has left
 	}
 	e := errorOf(err)
@@ -90,6 +92,8 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 		p.log().Warn("slipswitch: request failed", "host", r.Host, "path", rawPath(r.URL), "status", e.Status, "error", e.Err)
 	}
 	header := w.Header()
+	header.Del("Content-Length") // of the answer that Middleware had in mind
+	header.Del("Content-Encoding")
 	header.Set("Proxy-Status", "slipswitch; error="+proxyStatus[e.Status])
 	header.Set("Cache-Control", "no-store")
 	switch e.Status {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/http/httputil"
@@ -19,7 +20,7 @@ var (
 	errHeaderTimeout = errors.New("no response header in time")
 	errStreamTimeout = errors.New("no further byte of the response in time")
 	errStallTimeout  = errors.New("the upstream did not take the request's body in time")
-	errSwitched      = errors.New("the upstream switched protocols unasked")
+	errStatus        = errors.New("the upstream's status is no final one: it has switched protocols unasked, or counts from 0")
 )
 
 const defaultStall = 5 * time.Minute
@@ -84,10 +85,12 @@ func (p *Proxy) forwardHTTP(w http.ResponseWriter, r *http.Request, x *exchange)
 			r.Body = http.MaxBytesReader(w, r.Body, limit)
 		}
 	}
-	out := &responseWriter{ResponseWriter: w, stall: route.stallTimeout()}
-	if len(w.Header()) > 0 {
-		out.before = w.Header().Clone()
+	if r.ContentLength != 0 {
+		// Or the server would read, and drop, what is left of the body before it
+		// lets an early response go.
+		http.NewResponseController(w).EnableFullDuplex()
 	}
+	out := p.responseWriter(w, r, x)
 	p.plain.ServeHTTP(out, r)
 	out.end()
 }
@@ -98,6 +101,13 @@ func (p *Proxy) reverseProxy() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			restoreForwarded(pr.Out.Header, pr.In.Header)
+			delete(pr.Out.Header, "Connection") // Middleware's: nothing is upgraded on this way
+			delete(pr.Out.Header, "Upgrade")
+			for name := range pr.Out.Trailer {
+				if _, ok := pr.Out.Header[name]; ok {
+					delete(pr.Out.Trailer, name) // some servers would let it replace what Middleware has set
+				}
+			}
 			pr.Out.URL.RawQuery = pr.In.URL.RawQuery
 		},
 		Transport:    roundTripper(p.roundTrip),
@@ -122,9 +132,12 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	}
 	ctx, cancel := context.WithCancelCause(withDialTimeout(r.Context(), route.dialTimeout()))
 	w := &watch{route: route, place: x.match.leaf.place, cancel: cancel, trailer: x.trailer}
+	w.header.expire = func() { cancel(errHeaderTimeout) }
+	w.stall.expire = func() { cancel(errStallTimeout) }
+	w.stream.expire = func() { cancel(errStreamTimeout) }
 	if route.HeaderTimeout > 0 {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-			WroteRequest: func(httptrace.WroteRequestInfo) { w.header.arm(w, route.HeaderTimeout, errHeaderTimeout) },
+			WroteRequest: func(httptrace.WroteRequestInfo) { w.header.arm(route.HeaderTimeout) },
 		})
 	}
 	r = r.WithContext(ctx)
@@ -140,9 +153,9 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 		return transport.RoundTrip(r)
 	})
 	w.header.disarm()
-	if err == nil && response.StatusCode == http.StatusSwitchingProtocols {
+	if err == nil && response.StatusCode < 200 {
 		response.Body.Close()
-		err = errSwitched
+		err = errStatus
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -186,33 +199,46 @@ func (w *watch) end() {
 	w.cancel(nil)
 }
 
-// A deadline cancels a watched request unless it is paused in time. It makes
-// its timer when it is first armed.
+// A deadline calls expire unless it is paused in time, and never behind that.
+// It makes its timer when it is first armed.
 type deadline struct {
-	mu    sync.Mutex
-	timer *time.Timer
-	over  bool
+	expire func()
+
+	mu          sync.Mutex
+	timer       *time.Timer
+	armed, over bool
 }
 
-func (d *deadline) arm(w *watch, timeout time.Duration, cause error) {
+func (d *deadline) arm(timeout time.Duration) {
 	if timeout <= 0 {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.armed = !d.over
 	switch {
 	case d.over:
 	case d.timer == nil:
-		d.timer = time.AfterFunc(timeout, func() { w.cancel(cause) })
+		d.timer = time.AfterFunc(timeout, d.fire)
 	default:
 		d.timer.Reset(timeout)
+	}
+}
+
+func (d *deadline) fire() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.armed {
+		d.armed = false
+		d.expire()
 	}
 }
 
 func (d *deadline) pause() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.timer != nil {
+	if d.armed {
+		d.armed = false
 		d.timer.Stop()
 	}
 }
@@ -238,7 +264,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.watch.place.use(time.Now())
 	if err == nil {
-		b.watch.stall.arm(b.watch, b.watch.route.stallTimeout(), errStallTimeout)
+		b.watch.stall.arm(b.watch.route.stallTimeout())
 		return n, nil
 	}
 	for name := range b.trailer {
@@ -248,6 +274,10 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close leaves the body open: a transport closes it when it cannot connect, and
+// the next upstream is to have it whole. ReverseProxy closes it in the end.
+func (b *requestBody) Close() error { return nil }
+
 // A responseBody bounds the wait for each part, and ends the watch.
 type responseBody struct {
 	io.ReadCloser
@@ -255,7 +285,7 @@ type responseBody struct {
 }
 
 func (b *responseBody) Read(p []byte) (int, error) {
-	b.watch.stream.arm(b.watch, b.watch.route.StreamTimeout, errStreamTimeout)
+	b.watch.stream.arm(b.watch.route.StreamTimeout)
 	n, err := b.ReadCloser.Read(p)
 	b.watch.stream.pause()
 	b.watch.place.use(time.Now())
@@ -271,51 +301,78 @@ func (b *responseBody) Close() error {
 // A responseWriter bounds how long a client may take nothing, and keeps what
 // Middleware has put in the header over an interim response, after which
 // ReverseProxy clears it.
+//
+// A write deadline that is set once and moved on would do for HTTP/1. HTTP/2
+// resets a stream at its write deadline even if nothing is to be written.
 type responseWriter struct {
 	http.ResponseWriter
-	before http.Header // from Middleware; nil: nothing
-	stall  time.Duration
-	until  time.Time // the write deadline that is set
-
+	before  http.Header // from Middleware; nil: nothing
+	interim bool        // the last header written was interim
+	hints   bool        // interim responses pass
+	timeout time.Duration
+	stall   deadline
 	written int64
+}
+
+func (p *Proxy) responseWriter(w http.ResponseWriter, r *http.Request, x *exchange) *responseWriter {
+	out := &responseWriter{ResponseWriter: w, timeout: x.match.Route.stallTimeout()}
+	out.stall.expire = func() { http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)) }
+	// The server writes a 100 by itself when the body is read. It takes no care
+	// that another interim response may be written at the same time.
+	out.hints = r.ContentLength == 0
+	if len(w.Header()) > 0 {
+		out.before = w.Header().Clone()
+	}
+	return out
 }
 
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func (w *responseWriter) WriteHeader(status int) {
-	if status >= 200 {
-		for name, values := range w.before {
-			if _, ok := w.Header()[name]; !ok {
-				w.Header()[name] = values
-			}
-		}
+func (w *responseWriter) Header() http.Header {
+	header := w.ResponseWriter.Header()
+	if w.interim {
+		w.interim = false
+		maps.Copy(header, w.before)
 	}
+	return header
+}
+
+func (w *responseWriter) WriteHeader(status int) {
+	w.interim = status < 200
+	if w.interim {
+		if !w.hints {
+			return
+		}
+		removeHopByHop(w.ResponseWriter.Header())
+	}
+	w.stall.arm(w.timeout)
+	defer w.stall.pause()
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *responseWriter) Write(p []byte) (int, error) {
-	// The deadline is moved on when a quarter of it is over, not each time.
-	if now := time.Now(); w.until.Sub(now) < w.stall*3/4 {
-		w.until = now.Add(w.stall)
-		http.NewResponseController(w.ResponseWriter).SetWriteDeadline(w.until)
-	}
+	w.stall.arm(w.timeout)
+	defer w.stall.pause()
 	n, err := w.ResponseWriter.Write(p)
 	w.written += int64(n)
 	return n, err
 }
 
-// end takes the deadline away from the connection's next response. What the
-// server has buffered is written before; a response that is so short that it
-// has not begun is not, since the server is still to count its length.
+// FlushError is what http.ResponseController calls.
+func (w *responseWriter) FlushError() error {
+	w.stall.arm(w.timeout)
+	defer w.stall.pause()
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// end has what the server has buffered written while it is watched. A response
+// that is so short that it has not begun is left to the server, which is still
+// to count its length.
 func (w *responseWriter) end() {
-	if w.until.IsZero() {
-		return
-	}
-	controller := http.NewResponseController(w.ResponseWriter)
 	if w.written > 2048 {
-		controller.Flush()
+		w.FlushError()
 	}
-	controller.SetWriteDeadline(time.Time{})
+	w.stall.disarm()
 }
 
 // copyBuffers are shared by all proxies of the process: 32 KiB each.

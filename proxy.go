@@ -97,7 +97,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
 		err = &Error{Status: http.StatusMethodNotAllowed, Reason: "CONNECT and TRACE are not forwarded"}
 	}
-	if r.ProtoMajor == 1 && offersUpgrade(r.Header) {
+	if r.ProtoMajor == 1 && (offersUpgrade(r.Header) || r.Method == http.MethodConnect) {
 		// Whatever is answered but a 101, the connection ends with it: what the
 		// client sent early must not be read as its next request.
 		w.Header().Set("Connection", "close")
@@ -204,6 +204,9 @@ func (p *Proxy) admit(r *http.Request, match Match) *http.Request {
 func (p *Proxy) forwardRequest(w http.ResponseWriter, r *http.Request) {
 	x := exchangeFrom(r.Context())
 	switch {
+	case x == nil:
+		p.fail(w, r, &Error{Status: http.StatusInternalServerError, Reason: "internal error",
+			Err: errors.New("Middleware has called next with a request whose context is not that of its own")})
 	case x.upgrade != "":
 		p.upgrade(w, r, x)
 	case redirectsToSlash(r, x.match):

@@ -85,17 +85,19 @@ func (q *reports) add(r CloseReport) {
 
 // dispatch keeps a report in the queue until the hook has returned.
 func (q *reports) dispatch() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for len(q.waiting) > 0 {
+	for more := true; more; {
+		q.mu.Lock()
 		r := q.waiting[0]
 		q.mu.Unlock()
 		q.hook(r)
 		q.mu.Lock()
 		q.waiting = q.waiting[1:]
+		if more = len(q.waiting) > 0; !more {
+			q.waiting = nil
+			close(q.idle)
+		}
+		q.mu.Unlock()
 	}
-	q.waiting = nil
-	close(q.idle)
 }
 
 // done returns a channel that is closed when all reports so far are handed

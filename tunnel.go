@@ -87,11 +87,12 @@ func latest(a, b time.Time) time.Time {
 
 // A registry knows the open tunnels of a Proxy.
 type registry struct {
-	mu    sync.Mutex
-	open  map[uint64]*Tunnel
-	last  uint64        // the last ID
-	shut  bool          // no more tunnels
-	empty chan struct{} // closed when the last has ended; nil while nobody waits for that
+	mu      sync.Mutex
+	open    map[uint64]*Tunnel
+	opening int           // reserved, but not in open yet
+	last    uint64        // the last ID
+	shut    bool          // no more tunnels
+	empty   chan struct{} // closed when the last has ended; nil while nobody waits for that
 }
 
 // closed reports whether no more tunnels may be opened.
@@ -128,16 +129,36 @@ func (g *registry) close() <-chan struct{} {
 }
 
 func (g *registry) settle() {
-	if g.empty != nil && len(g.open) == 0 {
+	if g.empty != nil && len(g.open)+g.opening == 0 {
 		close(g.empty)
 		g.empty = nil
 	}
 }
 
-// enter gives a tunnel its ID, and reports whether it may stay.
+// reserve announces a tunnel unless no more may be opened. Either enter or
+// forgo follows: what waits for the last tunnel waits for that, too.
+func (g *registry) reserve() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.shut {
+		g.opening++
+	}
+	return !g.shut
+}
+
+// forgo takes back what was reserved.
+func (g *registry) forgo() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.opening--
+	g.settle()
+}
+
+// enter gives a reserved tunnel its ID, and reports whether it may stay.
 func (g *registry) enter(t *Tunnel) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.opening--
 	if g.open == nil {
 		g.open = make(map[uint64]*Tunnel)
 	}

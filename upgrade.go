@@ -96,7 +96,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 	}
 	defer h.release()
 	if h.response.StatusCode != http.StatusSwitchingProtocols {
-		h.relay(w)
+		h.relay(p.responseWriter(w, r, x))
 		return
 	}
 	if err := h.verify(r, x); err != nil {
@@ -113,15 +113,15 @@ func (p *Proxy) mayUpgrade(w http.ResponseWriter, r *http.Request, x *exchange) 
 		return &Error{Status: http.StatusNotImplemented, Reason: "upgrades are not possible here",
 			Err: fmt.Errorf("%T and what it wraps is no http.Hijacker: mount the Proxy outside of the handler that wraps it", w)}
 	case p.tunnels.closed():
-		return &Error{Status: http.StatusServiceUnavailable, Reason: "shutting down", RetryAfter: time.Second}
+		return shuttingDown()
 	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
 		return badUpgrade("a body")
+	case !r.ProtoAtLeast(1, 1):
+		return badUpgrade("HTTP/1.0")
 	case x.upgrade != "websocket":
 		return nil
 	case r.Method != http.MethodGet:
 		return badUpgrade("a method other than GET")
-	case !r.ProtoAtLeast(1, 1):
-		return badUpgrade("HTTP/1.0")
 	case len(x.offers) != 1 || !equalFold(x.offers[0], "websocket"):
 		return badUpgrade("more than one Upgrade")
 	case len(r.Header["Sec-Websocket-Version"]) > 1:
@@ -138,7 +138,11 @@ func (p *Proxy) mayUpgrade(w http.ResponseWriter, r *http.Request, x *exchange) 
 }
 
 func badUpgrade(with string) *Error {
-	return &Error{Status: http.StatusBadRequest, Reason: "not a WebSocket handshake", Err: errors.New("it has " + with)}
+	return &Error{Status: http.StatusBadRequest, Reason: "not a valid upgrade", Err: errors.New("it has " + with)}
+}
+
+func shuttingDown() *Error {
+	return &Error{Status: http.StatusServiceUnavailable, Reason: "shutting down", RetryAfter: time.Second}
 }
 
 // canHijack reports whether a writer, or one that it wraps, can be hijacked.
@@ -223,6 +227,11 @@ func (p *Proxy) shakeHands(r *http.Request, x *exchange) (*handshake, error) {
 	return h, nil
 }
 
+// framing are the fields that are ours to write, whatever Middleware has set.
+var framing = map[string]bool{
+	"Host": true, "Connection": true, "Upgrade": true, "Content-Length": true, "Transfer-Encoding": true, "Trailer": true,
+}
+
 // ask writes the request and reads up to the final response.
 func (h *handshake) ask(r *http.Request, x *exchange) error {
 	target := x.match.forwardPath(h.target)
@@ -235,7 +244,7 @@ func (h *handshake) ask(r *http.Request, x *exchange) error {
 	}
 	w := bufio.NewWriter(h.conn)
 	fmt.Fprintf(w, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n", r.Method, target, host, x.upgrade)
-	r.Header.Write(w)
+	r.Header.WriteSubset(w, framing)
 	w.WriteString("\r\n")
 	if err := w.Flush(); err != nil {
 		return err
@@ -257,7 +266,8 @@ func (h *handshake) ask(r *http.Request, x *exchange) error {
 }
 
 // relay passes on an upstream's refusal.
-func (h *handshake) relay(w http.ResponseWriter) {
+func (h *handshake) relay(w *responseWriter) {
+	defer w.end()
 	h.limit.N = math.MaxInt64
 	h.conn.SetReadDeadline(time.Now().Add(defaultHandshakeTimeout))
 	removeHopByHop(h.response.Header)
@@ -326,6 +336,15 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 	if p.TunnelValue != nil {
 		t.value = p.TunnelValue(r)
 	}
+	if !p.tunnels.reserve() {
+		p.fail(w, r, shuttingDown())
+		return
+	}
+	defer func() {
+		if !h.opened {
+			p.tunnels.forgo()
+		}
+	}()
 	head := switchHead(w.Header(), h.response.Header, x.upgrade)
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -362,6 +381,7 @@ func switchHead(added, upstream http.Header, protocol string) []byte {
 			upstream[name] = append(upstream[name], values...)
 		}
 	}
+	delete(upstream, "Content-Length") // a 101 has no body (RFC 9110 §8.6)
 	var b strings.Builder
 	b.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + protocol + "\r\n")
 	upstream.Write(&b)
