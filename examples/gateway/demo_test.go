@@ -107,9 +107,7 @@ const text = `document.getElementById("text").value`
 func TestDemo(t *testing.T) {
 	g := start(t, "-demo")
 	url := "http://" + g.public
-	if out := g.stdout.String(); !strings.Contains(out, url+"/\n") && !strings.Contains(out, url+"/ ") {
-		t.Errorf("the demo has not printed %s:\n%s", url, out)
-	}
+	eventually(t, "the demo prints where to look", func() bool { return strings.Contains(g.stdout.String(), url+"/webapp-01/ide-grace/ ") })
 	open := browser(t)
 	board := open(url + "/")
 	ada := open(url + "/webapp-01/ide-ada") // without the slash: a redirect follows

@@ -139,8 +139,10 @@ func (g *gateway) drain(delay time.Duration) {
 
 	window, cancel := context.WithTimeout(context.Background(), g.drainWindow)
 	defer cancel()
-	requests := make(chan error, 1)
+	requests, released := make(chan error, 1), make(chan struct{})
+	g.public.RegisterOnShutdown(func() { close(released) })
 	go func() { requests <- g.public.Shutdown(window) }()
+	<-released // the listener: who reconnects must not come back here
 	if err := g.proxy.Shutdown(window); err != nil {
 		g.log.Warn("tunnels are left", "error", err)
 	}

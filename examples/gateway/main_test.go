@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -49,7 +48,7 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
-	http.DefaultClient.CloseIdleConnections()
+	client.CloseIdleConnections()
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, "leaked goroutines:", err)
@@ -59,12 +58,16 @@ func testMain(m *testing.M) int {
 	return code
 }
 
+// client asks the gateway and its admin API.
+var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
+
 // A process is a gateway that runs.
 type process struct {
 	t      testing.TB
 	cmd    *exec.Cmd
 	public string // host:port
 	admin  string
+	token  string // of the admin API
 	stdout *lockedBuffer
 	stderr *lockedBuffer
 	exited chan struct{} // closed when it has
@@ -87,13 +90,14 @@ func start(t testing.TB, args ...string) *process {
 	return startCommand(t, exec.Command(program, append([]string{
 		"-listen=127.0.0.1:0", "-admin=127.0.0.1:0", "-admin-token=" + token, "-log-format=json",
 		"-drain-delay=0s", "-drain-window=5s",
-	}, args...)...))
+	}, args...)...), token)
 }
 
-func startCommand(t testing.TB, cmd *exec.Cmd) *process {
+func startCommand(t testing.TB, cmd *exec.Cmd, token string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: cmd, stdout: new(lockedBuffer), stderr: new(lockedBuffer),
+	p := &process{t: t, cmd: cmd, token: token, stdout: new(lockedBuffer), stderr: new(lockedBuffer),
 		exited: make(chan struct{}), more: make(chan struct{})}
+	cmd.Env = append(cmd.Environ(), "GORACE=atexit_sleep_ms=0")
 	if cmd.Stdout == nil {
 		cmd.Stdout = p.stdout
 	}
@@ -226,11 +230,11 @@ func (p *process) call(method, path string, body, answer any) (status int, err e
 	if err != nil {
 		return 0, err
 	}
-	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Authorization", "Bearer "+p.token)
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	response, err := http.DefaultClient.Do(r)
+	response, err := client.Do(r)
 	if err != nil {
 		return 0, err
 	}
@@ -264,7 +268,7 @@ func (p *process) put(routes ...slipswitch.Route) {
 
 // get asks the gateway itself; any host will do.
 func (p *process) get(path string) (*http.Response, string, error) {
-	response, err := http.Get("http://" + p.public + path)
+	response, err := client.Get("http://" + p.public + path)
 	if err != nil {
 		return nil, "", err
 	}
@@ -285,10 +289,6 @@ func eventually(t testing.TB, what string, holds func() bool) {
 			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
-}
-
-func isClosed(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // A lockedBuffer is written while it is read.

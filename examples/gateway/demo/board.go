@@ -26,9 +26,12 @@ type board struct {
 	told     []byte  // the last state
 }
 
-// A visitor is what a tunnel is known by. The tunnel is there first; a name is
-// given when the tab enters a workspace.
-type visitor struct{ person }
+// A visitor is who a tunnel belongs to. Its tab enters a workspace just before
+// the tunnel opens, and leaves just before or after it has closed.
+type visitor struct {
+	person
+	tunnel bool // there is or was one
+}
 
 // A state is what pages show of the gateway. It changes only when something
 // happens: it is the page that counts ages.
@@ -164,15 +167,26 @@ func (b *board) state() state {
 	return s
 }
 
-// expect makes a visitor for a tunnel that is about to open.
-func (b *board) expect(tab string) *visitor {
+// visitor returns the one with a tab, which it makes if there is none. The lock
+// is held.
+func (b *board) visitor(tab string) *visitor {
+	v := b.visitors[tab]
+	if v == nil {
+		v = &visitor{person: person{Tab: tab}}
+		if b.visitors == nil {
+			b.visitors = make(map[string]*visitor)
+		}
+		b.visitors[tab] = v
+	}
+	return v
+}
+
+// opens returns the visitor whose tunnel is about to open.
+func (b *board) opens(tab string) *visitor {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	v := &visitor{person: person{Tab: tab}}
-	if b.visitors == nil {
-		b.visitors = make(map[string]*visitor)
-	}
-	b.visitors[tab] = v
+	v := b.visitor(tab)
+	v.tunnel = true
 	return v
 }
 
@@ -189,9 +203,7 @@ func (b *board) enter(t *tab, id, name string) {
 		p.Name = names[p.Hue]
 	}
 	p.Hue = p.Hue * 137 % 360 // the golden angle: neighbours differ most
-	if v := b.visitors[id]; v != nil {
-		v.person = p
-	}
+	b.visitor(id).person = p
 	if b.tabs == nil {
 		b.tabs = make(map[*tab]struct{})
 	}
@@ -213,6 +225,9 @@ func (b *board) leave(t *tab) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.tabs, t)
+	if id := t.person.Tab; !b.visitor(id).tunnel {
+		delete(b.visitors, id) // no gateway was in between
+	}
 }
 
 // tunnelClosed keeps the newest reports.
@@ -223,9 +238,7 @@ func (b *board) tunnelClosed(r slipswitch.CloseReport) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.visitors[v.Tab] == v {
-		delete(b.visitors, v.Tab)
-	}
+	delete(b.visitors, v.Tab)
 	if r.By != "client" {
 		b.cut++
 	}

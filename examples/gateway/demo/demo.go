@@ -134,7 +134,7 @@ func (d *Demo) Close() {
 // TunnelValue is the proxy's: a tunnel is known by its tab.
 func (d *Demo) TunnelValue(r *http.Request) any {
 	if id := r.URL.Query().Get("tab"); id != "" {
-		return d.board.expect(id)
+		return d.board.opens(id)
 	}
 	return nil // none of the demo's
 }

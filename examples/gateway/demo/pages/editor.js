@@ -93,10 +93,8 @@ function receive(message) {
 		text.disabled = false;
 		break;
 	case "edit":
-		for (const person of people) {
-			const { at, ins = "" } = message.splices.at(-1);
-			person.caret = person.tab === message.tab ? at + ins.length : moved(person.caret, message.splices);
-		}
+		for (const person of people) person.caret = moved(person.caret, message.splices);
+		place(message.tab, message.splices.at(-1).at + (message.splices.at(-1).ins ?? "").length);
 		if (message.tab === tab) order();
 		else merge(message.splices);
 		version = message.version;
@@ -105,11 +103,16 @@ function receive(message) {
 		people = message.people;
 		break;
 	case "caret":
-		for (const person of people) if (person.tab === message.tab) person.caret = message.caret;
+		place(message.tab, message.caret);
 		break;
 	}
 	flush();
 	draw();
+}
+
+// place notes where somebody's caret went, and when.
+function place(tab, caret) {
+	for (const person of people) if (person.tab === tab) Object.assign(person, { caret, at: Date.now() });
 }
 
 // order makes what is on its way a part of base.
@@ -180,16 +183,17 @@ function draw() {
 	const value = text.value, ink = $("ink");
 	const mine = [...sent ?? [], ...unsent];
 	const carets = people.filter(person => person.tab !== tab)
-		.map(person => ({ ...person, at: Math.min(moved(person.caret, mine), value.length) }))
-		.sort((a, b) => a.at - b.at);
+		.map(person => ({ ...person, caret: Math.min(moved(person.caret, mine), value.length) }))
+		.sort((a, b) => a.caret - b.caret);
 	const parts = [];
 	let done = 0;
 	const write = (end, kind) => {
-		while (carets.length && carets[0].at <= end) {
-			const { at, name, hue } = carets.shift();
-			put(at, kind);
+		while (carets.length && carets[0].caret <= end) {
+			const { caret, name, hue, at = 0 } = carets.shift();
+			put(caret, kind);
 			const made = element("span", "", { className: "caret" });
 			made.style.setProperty("--hue", hue);
+			made.style.setProperty("--since", `${Math.max(at - Date.now(), -60_000)}ms`); // the name fades
 			made.dataset.name = name;
 			parts.push(made);
 		}

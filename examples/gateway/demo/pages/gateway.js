@@ -51,7 +51,7 @@ function show(message) {
 	const busy = state.crowd > 0;
 	$("crowd").setAttribute("aria-disabled", busy);
 	$("crowd").style.setProperty("--done", busy ? `${(200 - state.crowd) / 2}%` : "0%");
-	$("crowd").firstElementChild.textContent = !busy ? "Create and delete 100 other workspaces"
+	$("crowd").firstElementChild.textContent = !busy ? "Create and delete 100 workspaces"
 		: state.crowd > 100 ? `Creating, ${200 - state.crowd} of 100` : `Deleting, ${200 - state.crowd - 100} of 100`;
 
 	$("count").textContent = state.sockets.length;
@@ -78,10 +78,13 @@ function show(message) {
 }
 
 // tick shows what changes by itself: ages, and the tracks that run from right to left.
-const span = 120_000;
+const spans = { 30: "Last 30 seconds", 60: "Last minute", 120: "Last two minutes" };
 function tick() {
 	if (!state) return;
 	const at = now();
+	const oldest = Math.max(...state.sockets.map(socket => at - socket.opened));
+	const seconds = Object.keys(spans).find(s => oldest < s * 1000) ?? 120, span = seconds * 1000;
+	$("span").textContent = spans[seconds];
 	for (const row of $("open").rows) {
 		const { opened, since, tab: its } = row.socket;
 		const old = Math.max(at - opened, 0), lived = state.changes - since;

@@ -1,0 +1,91 @@
+package main_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// startWithoutToken starts a gateway that nobody gave a token.
+func startWithoutToken(t *testing.T, home string, stdout *os.File) *process {
+	t.Helper()
+	cmd := exec.Command(program, "-log-format=json")
+	for _, entry := range os.Environ() {
+		if !strings.HasPrefix(entry, "SLIPSWITCH_") {
+			cmd.Env = append(cmd.Env, entry)
+		}
+	}
+	cmd.Env = append(cmd.Env, "XDG_CONFIG_HOME="+home, "HOME="+home, "AppData="+home,
+		"SLIPSWITCH_LISTEN=127.0.0.1:0", "SLIPSWITCH_ADMIN=127.0.0.1:0", "SLIPSWITCH_DRAIN_DELAY=0s")
+	if stdout != nil {
+		cmd.Stdout = stdout
+	}
+	g := startCommand(t, cmd, "")
+	file := g.await("the admin token is in a file", nil)["file"].(string)
+	if !strings.HasPrefix(file, home) {
+		t.Fatalf("the token is in %s; want it below %s", file, home)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.token = strings.TrimSpace(string(text))
+	if len(g.token) < 20 {
+		t.Fatalf("the token is %q; want a longer one", g.token)
+	}
+	if info, err := os.Stat(file); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("the file's mode: %v, %v; want 0600", info.Mode(), err)
+	}
+	return g
+}
+
+// With no token configured there is one all the same, which its file tells and
+// no log does, and which a restart keeps.
+func TestTokenFile(t *testing.T) {
+	home := t.TempDir()
+	g := startWithoutToken(t, home, nil)
+	g.must("GET", "/v1/status", nil, nil)
+	first := g.token
+	g.token = ""
+	if status, _ := g.call("GET", "/v1/status", nil, nil); status != 401 {
+		t.Errorf("without a token: %d; want 401", status)
+	}
+	g.stop()
+	if out := g.stdout.String() + g.stderr.String(); strings.Contains(out, first) {
+		t.Errorf("the token is in the output:\n%s", out)
+	}
+	g = startWithoutToken(t, home, nil)
+	if g.token != first {
+		t.Errorf("the token after a restart is %s; want %s", g.token, first)
+	}
+	left, err := filepath.Glob(filepath.Join(home, "slipswitch", ".*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestSettings(t *testing.T) {
+	for _, row := range []struct {
+		env, args []string
+		want      string
+	}{
+		{nil, []string{"-tls-cert=a"}, "-tls-cert and -tls-key go together"},
+		{nil, []string{"-log-format=xml"}, `-log-format must be text or json, not "xml"`},
+		{nil, []string{"-trusted-proxies=10.0.0.0/8,all"}, `"all" is neither an address nor a range`},
+		{nil, []string{"serve"}, `what is "serve"?`},
+		{nil, []string{"-drain-delay=-1s"}, "must not be negative"},
+		{[]string{"SLIPSWITCH_DRAIN_WINDOW=soon"}, nil, "SLIPSWITCH_DRAIN_WINDOW: parse error"},
+		{[]string{"SLIPSWITCH_LOG_FORMAT=xml"}, []string{"-log-format=json", "extra"}, `what is "extra"?`}, // flags win
+		{nil, []string{"-tls-cert=/none", "-tls-key=/none"}, "certificate: "},
+	} {
+		cmd := exec.Command(program, row.args...)
+		cmd.Env = append(os.Environ(), row.env...)
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), row.want) {
+			t.Errorf("%v %v: %v, %q; want %q", row.env, row.args, err, out, row.want)
+		}
+	}
+}
