@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -92,7 +93,7 @@ func (r *rig) report(unit string, values map[string]float64) {
 
 // BenchmarkLargeMessages: processor seconds of the gateway for each GiB from the upstream to the client.
 func BenchmarkLargeMessages(b *testing.B) {
-	for _, size := range []int{16 << 10, 64 << 10, 1 << 20} {
+	for _, size := range []int{16 << 10, 1 << 20} {
 		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
 			r := newRig(b, "copy", "engine", "engine-1MiB", "portable")
 			clients, upstreams := map[string]net.Conn{}, map[string]net.Conn{}
@@ -100,7 +101,7 @@ func BenchmarkLargeMessages(b *testing.B) {
 				clients[mode], upstreams[mode] = r.open(mode)
 			}
 			msg := message(splice.Upstream, noise(size))
-			const total = 512 << 20
+			const total = 256 << 20
 			for b.Loop() {
 				r.report("s/GiB", r.median(5, func(mode string) float64 {
 					return r.cpu(mode, func() {
@@ -167,9 +168,9 @@ func BenchmarkSmallMessages(b *testing.B) {
 				}
 			}
 			p50, p99 := map[string][]time.Duration{}, map[string][]time.Duration{}
-			rounds := 20000 / n
+			rounds := 8000 / n
 			for b.Loop() {
-				r.report("ns/msg", r.median(9, func(mode string) float64 {
+				r.report("ns/msg", r.median(7, func(mode string) float64 {
 					return float64(r.cpu(mode, func() {
 						times := echo(clients[mode], upstreams[mode], rounds)
 						p50[mode] = append(p50[mode], times[len(times)/2])
@@ -188,4 +189,219 @@ func BenchmarkSmallMessages(b *testing.B) {
 func middle(d []time.Duration) float64 {
 	slices.Sort(d)
 	return float64(d[len(d)/2])
+}
+
+// openAll opens n tunnels through each gateway.
+func (r *rig) openAll(n int) (clients, upstreams map[string][]net.Conn) {
+	clients, upstreams = map[string][]net.Conn{}, map[string][]net.Conn{}
+	for _, mode := range r.modes {
+		for range n {
+			client, upstream := r.open(mode)
+			clients[mode], upstreams[mode] = append(clients[mode], client), append(upstreams[mode], upstream)
+		}
+	}
+	return clients, upstreams
+}
+
+// BenchmarkGreedyNeighbour: the round trips of 200 tunnels beside one that moves as much as it can.
+func BenchmarkGreedyNeighbour(b *testing.B) {
+	r := newRig(b, "copy", "engine")
+	clients, upstreams := r.openAll(201)
+	msg := message(splice.Upstream, noise(1<<20))
+	for b.Loop() {
+		p50 := map[string][]time.Duration{}
+		r.report("p99-µs", r.median(7, func(mode string) float64 {
+			greedyClient, greedyUpstream := clients[mode][200], upstreams[mode][200]
+			stop, stopped := make(chan struct{}), make(chan int64, 1)
+			go func() {
+				sent := int64(0)
+				for {
+					select {
+					case <-stop:
+						stopped <- sent
+						return
+					default:
+						n, _ := greedyUpstream.Write(msg)
+						sent += int64(n)
+					}
+				}
+			}()
+			received := make(chan int64, 1)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				got, want := int64(0), int64(-1)
+				buffer := make([]byte, 256<<10)
+				for got != want {
+					n, err := greedyClient.Read(buffer)
+					got += int64(n)
+					if err != nil { // a deadline: the sender has stopped
+						greedyClient.SetReadDeadline(time.Time{})
+						want = <-received
+					}
+				}
+			}()
+			times := echo(clients[mode][:200], upstreams[mode][:200], 60)
+			close(stop)
+			received <- <-stopped
+			greedyClient.SetReadDeadline(time.Now())
+			<-done
+			p50[mode] = append(p50[mode], times[len(times)/2])
+			return float64(times[len(times)*99/100].Microseconds())
+		}))
+		b.ReportMetric(middle(p50["engine"])/middle(p50["copy"]), "engine/copy-p50")
+	}
+}
+
+// deliver writes p to every connection from and waits until it has come out of the others. It returns how long
+// each took.
+func deliver(from, to []net.Conn, p []byte) []time.Duration {
+	times := make([]time.Duration, len(from))
+	var wg sync.WaitGroup
+	begin := make([]time.Time, len(from))
+	for i := range to {
+		wg.Go(func() {
+			if _, err := io.ReadFull(to[i], make([]byte, len(p))); err != nil {
+				panic(err)
+			}
+			times[i] = time.Since(begin[i])
+		})
+	}
+	for i := range from {
+		begin[i] = time.Now()
+		from[i].Write(p)
+	}
+	wg.Wait()
+	slices.Sort(times)
+	return times
+}
+
+// BenchmarkWoken: 2,000 quiet tunnels that all get a message at once.
+func BenchmarkWoken(b *testing.B) {
+	r := newRig(b, "copy", "engine")
+	clients, upstreams := r.openAll(2000)
+	for b.Loop() {
+		p99 := map[string][]time.Duration{}
+		r.report("ns/wake", r.median(5, func(mode string) float64 {
+			time.Sleep(1100 * time.Millisecond) // they are quiet by now
+			return float64(r.cpu(mode, func() {
+				times := deliver(upstreams[mode], clients[mode], message(splice.Upstream, noise(64)))
+				p99[mode] = append(p99[mode], times[len(times)*99/100])
+			})) / 2000
+		}))
+		b.ReportMetric(middle(p99["engine"])/middle(p99["copy"]), "engine/copy-p99")
+	}
+}
+
+// BenchmarkDribble: a byte at a time on each of 4,000 tunnels.
+func BenchmarkDribble(b *testing.B) {
+	r := newRig(b, "copy", "engine")
+	clients, upstreams := r.openAll(4000)
+	for b.Loop() {
+		at := map[string]int{}
+		p99 := map[string][]time.Duration{}
+		stream := message(splice.Client, noise(100))
+		r.report("ns/byte", r.median(5, func(mode string) float64 {
+			return float64(r.cpu(mode, func() {
+				for range 3 {
+					times := deliver(clients[mode], upstreams[mode], stream[at[mode]:at[mode]+1])
+					p99[mode] = append(p99[mode], times[len(times)*99/100])
+					at[mode]++
+				}
+			})) / (3 * 4000)
+		}))
+		b.ReportMetric(middle(p99["engine"])/middle(p99["copy"]), "engine/copy-p99")
+	}
+}
+
+// BenchmarkStalledReaders: what 2,000 tunnels hold whose upstreams push and whose clients do not read, and what
+// that does to the round trips of 50 others.
+func BenchmarkStalledReaders(b *testing.B) {
+	for b.Loop() {
+		for _, mode := range []string{"copy", "engine"} {
+			r := newRig(b, mode)
+			clients, upstreams := r.openAll(50)
+			stalled, pushing := r.openAll(2000)
+			msg := message(splice.Upstream, noise(256<<10))
+			p99 := func() float64 {
+				var all []time.Duration
+				for range 7 {
+					times := echo(clients[mode], upstreams[mode], 200)
+					all = append(all, times[len(times)*99/100])
+				}
+				return middle(all)
+			}
+			p99()
+			before, empty := p99(), r.gateways[mode].figures()
+			var wg sync.WaitGroup
+			for i := range pushing[mode] {
+				stalled[mode][i].(*net.TCPConn).SetReadBuffer(16 << 10)
+				pushing[mode][i].(*net.TCPConn).SetWriteBuffer(16 << 10)
+				wg.Go(func() {
+					for {
+						pushing[mode][i].SetWriteDeadline(time.Now().Add(3 * time.Second))
+						if _, err := pushing[mode][i].Write(msg); err != nil {
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			full, after := r.gateways[mode].figures(), p99()
+			b.ReportMetric(float64(full.resident-empty.resident)/(1<<20), mode+"-MiB-resident")
+			b.ReportMetric(float64(full.descriptors-empty.descriptors)/2*0.25, mode+"-MiB-pipes")
+			b.ReportMetric(after/before, mode+"-p99-after/before")
+			for i := range stalled[mode] {
+				stalled[mode][i].Close()
+				pushing[mode][i].Close()
+			}
+			r.gateways[mode].stop()
+		}
+		b.ReportMetric(0, "ns/op")
+	}
+}
+
+// BenchmarkQuietTunnels: resident memory of the gateway for each quiet tunnel, from the slope between 1,000 and 4,000.
+// SPLICE_QUIET sets how long they are quiet; 3 s unless told.
+func BenchmarkQuietTunnels(b *testing.B) {
+	quiet := 3 * time.Second
+	if d, err := time.ParseDuration(os.Getenv("SPLICE_QUIET")); err == nil {
+		quiet = d
+	}
+	for _, moved := range []int{0, 128 << 10} {
+		b.Run(fmt.Sprintf("after%dKiB", moved>>10), func(b *testing.B) {
+			for b.Loop() {
+				r := newRig(b, "copy", "engine", "portable")
+				r.modes = []string{"copy"}
+				for _, mode := range []string{"copy", "engine", "portable"} {
+					r.modes = []string{mode}
+					var conns []net.Conn
+					var at [2]figures
+					for step, n := range []int{1000, 3000} {
+						clients, upstreams := r.openAll(n)
+						conns = append(append(conns, clients[mode]...), upstreams[mode]...)
+						if moved > 0 {
+							msg := message(splice.Upstream, noise(moved/2))
+							for i := 0; i < n; i += 100 {
+								deliver(upstreams[mode][i:i+100], clients[mode][i:i+100], msg)
+								deliver(clients[mode][i:i+100], upstreams[mode][i:i+100], message(splice.Client, noise(moved/2)))
+							}
+						}
+						time.Sleep(quiet)
+						at[step] = r.gateways[mode].figures()
+					}
+					b.ReportMetric(float64(at[1].resident-at[0].resident)/3000, mode+"-B/tunnel")
+					if mode == "engine" {
+						b.ReportMetric(float64(at[1].descriptors-at[0].descriptors)/3000, "descriptors/tunnel")
+						b.ReportMetric(float64(at[1].goroutines-at[0].goroutines), "goroutines")
+					}
+					for _, c := range conns {
+						c.Close()
+					}
+					r.gateways[mode].stop()
+				}
+				b.ReportMetric(0, "ns/op")
+			}
+		})
+	}
 }
