@@ -24,8 +24,8 @@ import (
 // than behind pointers, and an edge of one byte is not compared once its label
 // is. Strings are parts of the leaves' keys. (hashicorp/go-immutable-radix,
 // which follows three pointers an edge and keeps two channels a route to watch
-// single keys, takes as long in a small table, 1.8 times as long in one of a
-// million routes, and four times the memory.)
+// single keys, takes as long in a small table and 1.8 times as long in one of a
+// million routes.)
 type node struct {
 	labels   labels // the first byte of each child's prefix
 	prefix   string // the bytes on the edge that leads here

@@ -4,4 +4,6 @@ go 1.26.0
 
 require github.com/slipswitch/slipswitch v0.0.0
 
+require golang.org/x/sys v0.49.0 // indirect
+
 replace github.com/slipswitch/slipswitch => ../
