@@ -1,0 +1,241 @@
+package slipswitch_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// fullRoute has a value in every field.
+func fullRoute() slipswitch.Route {
+	return slipswitch.Route{
+		Host: "ide.example.com", Path: "/webapp-01/ide-7", Exact: true,
+		Upstreams: slipswitch.To("http://10.0.0.7:8080", "https://10.0.0.8/base"),
+		StripPath: true, UpstreamHost: "ide-7.internal", TLSProfile: "internal",
+		Protocols: []string{"spdy/3.1"}, OpaqueQuery: "skipWebSocketFrames=true", MaxBody: 1 << 30,
+		DialTimeout: 1 * time.Second, HandshakeTimeout: 2 * time.Second, HeaderTimeout: 3 * time.Second, StreamTimeout: 4 * time.Second,
+		StallTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, LifeTimeout: 90 * time.Minute,
+		Labels: map[string]string{"workspace": "7"}, Meta: json.RawMessage(`{"user":"ada"}`),
+	}
+}
+
+func TestRouteEqualKnowsEveryField(t *testing.T) {
+	route := fullRoute()
+	v := reflect.ValueOf(&route).Elem()
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() {
+			t.Errorf("fullRoute has no %s", v.Type().Field(i).Name)
+		}
+		other := fullRoute()
+		field := reflect.ValueOf(&other).Elem().Field(i)
+		field.SetZero()
+		if route.Equal(&other) {
+			t.Errorf("Equal does not see that %s differs", v.Type().Field(i).Name)
+		}
+	}
+	if other := fullRoute(); !route.Equal(&other) {
+		t.Error("a route does not equal itself")
+	}
+}
+
+func TestRouteJSONRoundTrip(t *testing.T) {
+	route := fullRoute()
+	text, err := json.Marshal(route)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"idleTimeout":"2m0s"`, `"lifeTimeout":"1h30m0s"`, `"upstreams":["http://10.0.0.7:8080","https://10.0.0.8/base"]`} {
+		if !bytes.Contains(text, []byte(want)) {
+			t.Errorf("got %s; want %s in it", text, want)
+		}
+	}
+	var read slipswitch.Route
+	if err := json.Unmarshal(text, &read); err != nil || !read.Equal(&route) {
+		t.Errorf("got %+v, %v; want %+v", read, err, route)
+	}
+	if text, _ := json.Marshal(slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://a")}); string(text) != `{"path":"/a","upstreams":["http://a"]}` {
+		t.Errorf("got %s; want nothing that is zero", text)
+	}
+}
+
+func TestRouteJSONIsStrict(t *testing.T) {
+	for _, test := range []struct{ text, want string }{
+		{`{"path":"/a","upstreams":["http://a"],"stripPaht":true}`, `"stripPaht"`},
+		{`{"path":"/a","upstreams":["http://a"],"idleTimeout":120}`, "idleTimeout"},
+		{`{"path":"/a","upstreams":["http://a"],"idleTimeout":"120"}`, `"120s"`},
+		{`{"path":"/a","upstreams":[{"url":"http://a","wieght":1}]}`, `"wieght"`},
+		{`{"path":7}`, "path"},
+		{`[]`, "array"},
+	} {
+		read := slipswitch.Route{Path: "/before"}
+		err := json.Unmarshal([]byte(test.text), &read)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got error %v; want %s in it", test.text, err, test.want)
+		}
+		if read.Path != "/before" {
+			t.Errorf("%s: it was half read: %+v", test.text, read)
+		}
+	}
+}
+
+func TestPutRefuses(t *testing.T) {
+	valid := func() slipswitch.Route {
+		return slipswitch.Route{Host: "h", Path: "/a", Upstreams: slipswitch.To("http://up")}
+	}
+	long := strings.Repeat("a", slipswitch.MaxPath)
+	for _, test := range []struct {
+		name  string
+		field string
+		spoil func(*slipswitch.Route)
+	}{
+		{"no path", "path", func(r *slipswitch.Route) { r.Path = "" }},
+		{"relative path", "path", func(r *slipswitch.Route) { r.Path = "a" }},
+		{"query in path", "path", func(r *slipswitch.Route) { r.Path = "/a?b" }},
+		{"dots in path", "path", func(r *slipswitch.Route) { r.Path = "/a/../b" }},
+		{"escaped dots in path", "path", func(r *slipswitch.Route) { r.Path = "/a/%2e%2e/b" }},
+		{"bad escape in path", "path", func(r *slipswitch.Route) { r.Path = "/%zz" }},
+		{"long path", "path", func(r *slipswitch.Route) { r.Path = "/" + long }},
+		{"port in host", "host", func(r *slipswitch.Route) { r.Host = "h:80" }},
+		{"three stars", "host", func(r *slipswitch.Route) { r.Host = "***.h" }},
+		{"star inside", "host", func(r *slipswitch.Route) { r.Host = "a.*.h" }},
+		{"only a star", "host", func(r *slipswitch.Route) { r.Host = "*" }},
+		{"unicode host", "host", func(r *slipswitch.Route) { r.Host = "\u212aelvin" }},
+		{"long host", "host", func(r *slipswitch.Route) { r.Host = strings.Repeat("aaa.", 64) + "a" }},
+		{"no upstream", "upstreams", func(r *slipswitch.Route) { r.Upstreams = nil }},
+		{"empty upstream", "upstreams[0]", func(r *slipswitch.Route) { r.Upstreams = slipswitch.To("") }},
+		{"upstream scheme", "upstreams[1]", func(r *slipswitch.Route) { r.Upstreams = slipswitch.To("http://a", "ftp://a") }},
+		{"upstream without host", "upstreams[0]", func(r *slipswitch.Route) { r.Upstreams = slipswitch.To("http://:80") }},
+		{"upstream with user", "upstreams[0]", func(r *slipswitch.Route) { r.Upstreams = slipswitch.To("http://u:p@a") }},
+		{"upstream with query", "upstreams[0]", func(r *slipswitch.Route) { r.Upstreams = slipswitch.To("http://a/?b") }},
+		{"upstream with fragment", "upstreams[0]", func(r *slipswitch.Route) { r.Upstreams = slipswitch.To("http://a/#") }},
+		{"upstream with bad port", "upstreams[0]", func(r *slipswitch.Route) { r.Upstreams = slipswitch.To("http://a:99999") }},
+		{"upstream with dots", "upstreams[0]", func(r *slipswitch.Route) { r.Upstreams = slipswitch.To("http://a/b/../c") }},
+		{"upstream host", "upstreamHost", func(r *slipswitch.Route) { r.UpstreamHost = "a\r\nb" }},
+		{"protocol", "protocols[0]", func(r *slipswitch.Route) { r.Protocols = []string{"SPDY"} }},
+		{"protocol h2c", "protocols[0]", func(r *slipswitch.Route) { r.Protocols = []string{"h2c"} }},
+		{"negative body", "maxBody", func(r *slipswitch.Route) { r.MaxBody = -1 }},
+		{"negative timeout", "idleTimeout", func(r *slipswitch.Route) { r.IdleTimeout = -1 }},
+		{"meta", "meta", func(r *slipswitch.Route) { r.Meta = json.RawMessage("{") }},
+		{"too long", "route", func(r *slipswitch.Route) { r.Labels = map[string]string{"a": strings.Repeat("x", slipswitch.MaxRoute)} }},
+		{"too long once escaped", "route", func(r *slipswitch.Route) {
+			r.Labels = map[string]string{"a": strings.Repeat("\x01", slipswitch.MaxRoute/6)}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var router slipswitch.Router
+			route := valid()
+			test.spoil(&route)
+			_, err := router.Update(func(tx *slipswitch.Txn) error {
+				tx.Put(valid())
+				tx.Put(route)
+				return nil
+			})
+			batch, ok := errors.AsType[*slipswitch.BatchError](err)
+			if !ok || len(batch.Routes) != 1 {
+				t.Fatalf("got error %v; want one route's", err)
+			}
+			bad := batch.Routes[0]
+			if bad.Index != 1 || bad.Field != test.field || !strings.HasPrefix(bad.Want, "must ") || bad.Key.Path != route.Path {
+				t.Errorf("got %+v; want change 1, field %s, a Want of must …", bad, test.field)
+			}
+			if len(err.Error()) > 400 {
+				t.Errorf("an error of %d bytes", len(err.Error()))
+			}
+			if router.Table().Len() != 0 || router.Table().Version() != 0 {
+				t.Error("the batch was half applied")
+			}
+		})
+	}
+	var router slipswitch.Router
+	route := valid()
+	route.Path = "/" + long[1:]
+	put(t, &router, route) // the longest that may be
+	if _, err := router.Lookup("h", route.Path+"/x"); err != nil {
+		t.Errorf("the longest path is not found: %v", err)
+	}
+}
+
+func TestRouteIsCopied(t *testing.T) {
+	var router slipswitch.Router
+	route := fullRoute()
+	put(t, &router, route)
+	route.Upstreams[0].URL, route.Protocols[0], route.Labels["workspace"], route.Meta[0] = "x", "x", "x", 'x'
+	e, ok := router.Table().At(route.Key())
+	want := fullRoute()
+	if !ok || !e.Route.Equal(&want) {
+		t.Errorf("got %+v; want %+v", e.Route, want)
+	}
+}
+
+func TestEveryInvalidRouteOfABatchIsReported(t *testing.T) {
+	var router slipswitch.Router
+	var changes []slipswitch.Change
+	for i := range 10 {
+		route := slipswitch.Route{Path: fmt.Sprintf("/%d", i), Upstreams: slipswitch.To("http://up")}
+		if i%3 == 0 {
+			route.Upstreams, route.MaxBody = slipswitch.To("gopher://up"), -1 // two faults
+		}
+		changes = append(changes, slipswitch.Change{Put: &route})
+	}
+	changes = append(changes, slipswitch.Change{}, slipswitch.Change{Delete: &slipswitch.Key{Path: "%"}})
+	version, err := router.Apply(nil, changes...)
+	batch, ok := errors.AsType[*slipswitch.BatchError](err)
+	if !ok || version != 0 {
+		t.Fatalf("got %d, %v; want a batch error", version, err)
+	}
+	var got []string
+	for _, r := range batch.Routes {
+		got = append(got, fmt.Sprint(r.Index, " ", r.Field))
+	}
+	want := []string{"0 upstreams[0]", "0 maxBody", "3 upstreams[0]", "3 maxBody", "6 upstreams[0]", "6 maxBody", "9 upstreams[0]", "9 maxBody", "10 change", "11 path"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q; want %q", got, want)
+	}
+}
+
+func FuzzRouteJSON(f *testing.F) {
+	full, _ := json.Marshal(fullRoute())
+	for _, seed := range []string{
+		string(full), `{}`, `{"path":"/a","upstreams":["http://a"]}`, `{"path":"/a","upstreams":[{"url":"http://a:1/b"}],"idleTimeout":"1h"}`,
+		`{"host":"**.x","path":"/%61","exact":true,"upstreams":["https://[::1]:1"],"labels":{"a":"b"},"meta":[1,2]}`, `null`, `{"path":null}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var route slipswitch.Route
+		if json.Unmarshal(text, &route) != nil {
+			return
+		}
+		again, err := json.Marshal(route)
+		if err != nil {
+			t.Fatalf("%+v cannot be written: %v", route, err)
+		}
+		var read slipswitch.Route
+		if err := json.Unmarshal(again, &read); err != nil {
+			t.Fatalf("%s cannot be read back: %v", again, err)
+		}
+		var router slipswitch.Router
+		if _, err := router.Apply(nil, slipswitch.Change{Put: &route}); err != nil {
+			return
+		}
+		if version, err := router.Apply(nil, slipswitch.Change{Put: &read}); err != nil || version != 1 {
+			t.Errorf("what was read back is another route: %s, %v", again, err)
+		}
+		for e := range router.Table().All() {
+			if version, err := router.Apply(nil, slipswitch.Change{Put: e.Route}); err != nil || version != 1 {
+				t.Errorf("a route from the table is another route when put: %+v, %v", e.Route, err)
+			}
+			if version, _ := router.Apply(nil, slipswitch.Change{Delete: new(e.Route.Key())}); version != 2 {
+				t.Errorf("its key does not delete it: %+v", e.Route)
+			}
+		}
+	})
+}
