@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -85,10 +86,11 @@ func (p *Proxy) forwardHTTP(w http.ResponseWriter, r *http.Request, x *exchange)
 			r.Body = http.MaxBytesReader(w, r.Body, limit)
 		}
 	}
-	if r.ContentLength != 0 {
-		// Or the server would read, and drop, what is left of the body before it
-		// lets an early response go.
+	if r.ContentLength != 0 && r.ProtoMajor == 1 {
+		// Or the server would read, and drop, up to 256 KiB out of the middle of
+		// the body before it lets an early response go.
 		http.NewResponseController(w).EnableFullDuplex()
+		x.unread.Store(true)
 	}
 	out := p.responseWriter(w, r, x)
 	p.plain.ServeHTTP(out, r)
@@ -131,7 +133,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(withDialTimeout(r.Context(), route.dialTimeout()))
-	w := &watch{route: route, place: x.match.leaf.place, cancel: cancel, trailer: x.trailer}
+	w := &watch{exchange: x, route: route, place: x.match.leaf.place, cancel: cancel}
 	w.header.expire = func() { cancel(errHeaderTimeout) }
 	w.stall.expire = func() { cancel(errStallTimeout) }
 	w.stream.expire = func() { cancel(errStreamTimeout) }
@@ -184,10 +186,10 @@ func (t *target) url(m Match, query string, force bool) *url.URL {
 // A watch is kept over one plain request: its timeouts, and that it counts as
 // activity while it carries bytes.
 type watch struct {
-	route   *Route
-	place   *place
-	cancel  context.CancelCauseFunc
-	trailer http.Header // the client's, complete once the body is read
+	exchange *exchange
+	route    *Route
+	place    *place
+	cancel   context.CancelCauseFunc
 
 	header, stall, stream deadline
 }
@@ -267,8 +269,11 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.watch.stall.arm(b.watch.route.stallTimeout())
 		return n, nil
 	}
+	if err == io.EOF {
+		b.watch.exchange.unread.Store(false)
+	}
 	for name := range b.trailer {
-		b.trailer[name] = b.watch.trailer[name]
+		b.trailer[name] = b.watch.exchange.trailer[name]
 	}
 	b.watch.stall.disarm()
 	return n, err
@@ -306,6 +311,7 @@ func (b *responseBody) Close() error {
 // resets a stream at its write deadline even if nothing is to be written.
 type responseWriter struct {
 	http.ResponseWriter
+	unread  *atomic.Bool
 	before  http.Header // from Middleware; nil: nothing
 	interim bool        // the last header written was interim
 	hints   bool        // interim responses pass
@@ -315,7 +321,7 @@ type responseWriter struct {
 }
 
 func (p *Proxy) responseWriter(w http.ResponseWriter, r *http.Request, x *exchange) *responseWriter {
-	out := &responseWriter{ResponseWriter: w, timeout: x.match.Route.stallTimeout()}
+	out := &responseWriter{ResponseWriter: w, unread: &x.unread, timeout: x.match.Route.stallTimeout()}
 	out.stall.expire = func() { http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)) }
 	// The server writes a 100 by itself when the body is read. It takes no care
 	// that another interim response may be written at the same time.
@@ -344,6 +350,10 @@ func (w *responseWriter) WriteHeader(status int) {
 			return
 		}
 		removeHopByHop(w.ResponseWriter.Header())
+	} else if w.unread.Load() {
+		// What is left of the body must not be read as a request. (The server
+		// would try in vain: golang/go#68560.)
+		w.Header().Set("Connection", "close")
 	}
 	w.stall.arm(w.timeout)
 	defer w.stall.pause()

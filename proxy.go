@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/slipswitch/slipswitch/internal/splice"
@@ -164,6 +165,7 @@ type exchange struct {
 	offers  []string    // the client's Upgrade fields
 	opaque  bool        // the tunnel's bytes are no WebSocket frames
 	trailer http.Header // the client's, complete once the body is read
+	unread  atomic.Bool // the body of an HTTP/1 request has not been read to its end
 }
 
 type exchangeKey struct{}

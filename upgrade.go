@@ -285,6 +285,8 @@ func (h *handshake) relay(w *responseWriter) {
 func (h *handshake) verify(r *http.Request, x *exchange) error {
 	header := h.response.Header
 	switch {
+	case h.response.Proto != "HTTP/1.1":
+		return badSwitch("version")
 	case !hasToken(header["Connection"], "upgrade") || len(header["Upgrade"]) != 1 || !equalFold(header["Upgrade"][0], x.upgrade):
 		return badSwitch("Upgrade or Connection")
 	case x.upgrade != "websocket":
