@@ -3,11 +3,9 @@ module github.com/slipswitch/slipswitch
 go 1.26.0
 
 require (
+	github.com/coder/websocket v1.8.15
+	go.etcd.io/bbolt v1.5.0
 	go.uber.org/goleak v1.3.0
 	golang.org/x/sys v0.49.0
-)
-
-require (
-	github.com/coder/websocket v1.8.15 // indirect
-	pgregory.net/rapid v1.3.0 // indirect
+	pgregory.net/rapid v1.3.0
 )

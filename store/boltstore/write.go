@@ -1,0 +1,178 @@
+package boltstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/store"
+	bolt "go.etcd.io/bbolt"
+)
+
+// A write is a batch on its way to the disk.
+type write struct {
+	owner    string
+	changes  []slipswitch.Change
+	keys     []slipswitch.Key // canonical, of the changes
+	activity []store.Activity
+
+	batch store.Batch   // what has come of it
+	err   error         // why nothing has
+	done  chan struct{} // closed when it has a batch or an error
+}
+
+// Write is as [store.Store] says. A full disk is store.ErrUnavailable, too:
+// once there is space again, writes succeed. There is no limit on how large a
+// batch may be.
+func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.Change) (revision uint64, err error) {
+	keys, err := store.Keys(changes)
+	if err != nil {
+		return 0, err
+	}
+	for _, key := range keys {
+		if n := len(id(owner, key)); n > bolt.MaxKeySize {
+			return 0, fmt.Errorf("boltstore: owner and key of %d bytes; at most %d are possible", n, bolt.MaxKeySize)
+		}
+	}
+	return s.commit(ctx, &write{owner: owner, changes: changes, keys: keys, done: make(chan struct{})})
+}
+
+// Touch is as [store.ActivityStore] says.
+func (s *Store) Touch(ctx context.Context, activity ...store.Activity) error {
+	_, err := s.commit(ctx, &write{activity: activity, done: make(chan struct{})})
+	return err
+}
+
+// commit queues a write, and waits for it.
+func (s *Store) commit(ctx context.Context, w *write) (revision uint64, err error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return 0, errClosed
+	}
+	s.queue = append(s.queue, w)
+	if !s.busy {
+		s.busy = true
+		go s.commitAll()
+	}
+	s.mu.Unlock()
+	select {
+	case <-w.done:
+		return w.batch.Revision, w.err
+	case <-ctx.Done():
+		return 0, fmt.Errorf("%w: %w", store.ErrUnavailable, ctx.Err())
+	}
+}
+
+// commitAll commits what is queued until nothing is, all that has come in the
+// meantime at once. When the store is to be closed, it closes the file.
+func (s *Store) commitAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.queue) > 0 {
+		writes := s.queue
+		s.queue = nil
+		s.mu.Unlock()
+		s.commitTogether(writes)
+		s.mu.Lock()
+	}
+	s.busy = false
+	if s.closed {
+		s.db.Close()
+		close(s.finished)
+	}
+}
+
+// commitTogether makes one transaction of some writes, and tells those who
+// wait. A write that is wrong is left out. The transaction has synced data and
+// meta page to the disk when it returns.
+func (s *Store) commitTogether(writes []*write) {
+	err := guard(func() error {
+		return s.db.Update(func(tx *bolt.Tx) error {
+			for _, w := range writes {
+				if w.batch, w.err = w.apply(tx); w.err != nil {
+					w.batch = store.Batch{}
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		s.restate()
+	}
+	for _, w := range writes {
+		switch {
+		case err != nil:
+			w.batch, w.err = store.Batch{}, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+		case w.err == nil:
+			s.feed.Publish(w.batch)
+		}
+		close(w.done)
+	}
+}
+
+// restate is called after a failed commit. Should that have reached the disk
+// all the same, watches are told what is there now.
+func (s *Store) restate() {
+	if b, err := s.full(); err == nil && b.Position != s.feed.Position() {
+		s.feed.Publish(b)
+	}
+}
+
+// apply puts a write into a transaction. On error it has changed nothing.
+func (w *write) apply(tx *bolt.Tx) (store.Batch, error) {
+	meta, routes, activity := tx.Bucket(metaBucket), tx.Bucket(routesBucket), tx.Bucket(activityBucket)
+	values := make([][]byte, len(w.changes))
+	for i, c := range w.changes {
+		if c.Put != nil {
+			var err error
+			if values[i], err = store.Encode(c.Put, routeOf(routes.Get(id(w.owner, w.keys[i])))); err != nil {
+				return store.Batch{}, err
+			}
+		}
+	}
+	b := store.Batch{Position: position(tx)}
+	b.Revision++
+	order := number(meta.Get(orderKey))
+	for i, value := range values {
+		id, key := id(w.owner, w.keys[i]), w.keys[i]
+		standing := routes.Get(id)
+		if value == nil {
+			if standing != nil {
+				must(routes.Delete(id))
+				must(activity.Delete(id))
+				b.Entries = append(b.Entries, store.Entry{Owner: w.owner, Key: key})
+			}
+			continue
+		}
+		var first []byte
+		if standing != nil {
+			first = standing[:8]
+		} else {
+			order++
+			first = bytes8(order)
+		}
+		must(routes.Put(id, append(first[:8:8], value...)))
+		b.Entries = append(b.Entries, store.Decode(w.owner, key, value, ""))
+	}
+	for _, a := range w.activity {
+		id := id(a.Owner, a.Key)
+		if routes.Get(id) == nil || !a.At.After(time.Unix(0, int64(number(activity.Get(id))))) {
+			continue
+		}
+		must(activity.Put(id, bytes8(uint64(a.At.UnixNano()))))
+		b.Activity = append(b.Activity, a)
+	}
+	must(meta.Put(orderKey, bytes8(order)))
+	must(meta.Put(revisionKey, bytes8(b.Revision)))
+	return b, nil
+}
+
+// must panics, which undoes the transaction: with keys and values as small as
+// these, bbolt's Put and Delete do not fail in a sound file.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
