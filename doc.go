@@ -1,2 +1,63 @@
-// Package slipswitch routes HTTP and WebSocket traffic, and never reloads.
+// Package slipswitch routes HTTP and WebSocket traffic inside of a Go server,
+// and never reloads: routes change all day, and nothing that is rolling stops.
+//
+// A [Router] holds an immutable [Table] of routes. Changing routes means
+// building the next table and swapping one pointer; a request reads one table
+// and keeps to it. A [Proxy] is an http.Handler that looks up each request,
+// cleans it and forwards it to an upstream of its [Route]. An upgraded
+// connection becomes a [Tunnel], which belongs to no table: it ends when one of
+// its ends ends it, and its [CloseReport] says which, how and why.
+//
+//	var router slipswitch.Router
+//	router.Update(func(tx *slipswitch.Txn) error {
+//		tx.Put(slipswitch.Route{Host: "ide.example.com", Path: "/ide-7", StripPath: true,
+//			Upstreams: slipswitch.To("http://10.0.0.7:8080")})
+//		return nil
+//	})
+//	proxy := &slipswitch.Proxy{Router: &router}
+//	http.ListenAndServe(":8080", proxy)
+//
+// # Which route is taken
+//
+// A route is for a host and a path. Its host is
+//
+//	ide.example.com     that name
+//	*.example.com       any one label in front
+//	**.example.com      one or more labels in front; the longest pattern wins
+//	(empty)             any host
+//
+// tried in this order. At each of these levels the longest path wins; an exact
+// path wins over a prefix of the same length. A level that has no route for the
+// path leads to the next one.
+//
+// A prefix matches whole segments: /a/ide-1 matches /a/ide-1, /a/ide-1/ and
+// /a/ide-1/x, never /a/ide-12. Paths are compared in one canonical form: split
+// at the slashes, each segment percent-decoded once, dot segments resolved (RFC
+// 3986 §5.2.4). So %61 is a, and @ is %40; %2F stays inside of its segment. What
+// is forwarded is the client's own spelling, unless there were dot segments,
+// and its query as it came.
+//
+// Hosts are compared without port and trailing dot, in ASCII lower case. A host
+// or path that is not valid is answered with 400.
+//
+// # Headers
+//
+// Before Middleware runs, a request loses its hop-by-hop fields and those that
+// Connection names, fields with an underscore in their name, and, unless the
+// peer is one of Proxy.TrustedProxies, Forwarded, X-Forwarded-*, X-Real-IP and
+// X-Original-*. Then X-Forwarded-For, -Host, -Proto and -Port, X-Real-IP and,
+// where a prefix is stripped, X-Forwarded-Prefix are set. Host is passed on.
+// All of this is the same for plain requests and for upgrades.
+//
+// # What holds
+//
+//  1. A route change never touches a tunnel, or a request in flight, that is
+//     not on that route.
+//  2. Batches are atomic: a request sees all of a batch or nothing of it, and a
+//     batch with an invalid route changes nothing.
+//  3. Lookups never lock and never allocate (but for paths with dot segments).
+//  4. Not one byte is lost, duplicated or reordered in a tunnel.
+//  5. Every tunnel that was opened yields exactly one close report.
+//
+// The README names the test of each.
 package slipswitch

@@ -100,7 +100,7 @@ func TestExactPaths(t *testing.T) {
 	}
 }
 
-func TestHosts(t *testing.T) {
+func TestHostPatterns(t *testing.T) {
 	for _, test := range []struct {
 		route, host string
 		want        bool
