@@ -12,10 +12,13 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
 
-// browser starts Chromium, and returns a function that opens a page in it.
+// browser starts Chromium, and returns a function that opens a page in it. What
+// a page complains about fails the test.
 func browser(t *testing.T) (open func(url string) context.Context) {
 	t.Helper()
 	path := ""
@@ -50,6 +53,16 @@ func browser(t *testing.T) (open func(url string) context.Context) {
 		t.Helper()
 		page, cancel := chromedp.NewContext(first)
 		t.Cleanup(cancel)
+		if err := chromedp.Listen(page, func(event any) {
+			switch event := event.(type) {
+			case *runtime.EventExceptionThrown:
+				t.Errorf("%s: exception: %s", url, event.ExceptionDetails.Exception.Description)
+			case *log.EventEntryAdded: // such as a resource that is missing or not allowed
+				t.Errorf("%s: %s: %s", url, event.Entry.Level, event.Entry.Text)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
 		do(t, page, chromedp.Navigate(url))
 		return page
 	}
@@ -132,6 +145,9 @@ func TestDemo(t *testing.T) {
 	if after := value[string](t, grace, text); after != before {
 		t.Errorf("the other workspace's file has changed to %q", after)
 	}
+
+	// Ages go on by themselves.
+	until(t, other, `document.getElementById("age").textContent >= "0:01"`)
 
 	// The button.
 	do(t, other, chromedp.Click("#crowd"))

@@ -18,7 +18,7 @@ import (
 // tunnel; streams until the window is over; exit status 0.
 func TestSIGTERM(t *testing.T) {
 	const delay = 3 * time.Second
-	g := start(t, "-drain-delay="+delay.String(), "-drain-window=2s")
+	g := start(t, "-drain-delay="+delay.String(), "-drain-window=3s")
 	server := newIDE(t)
 	g.put(slipswitch.Route{Path: "/ide-1", StripPath: true, Upstreams: slipswitch.To(server.URL)})
 	conn := dial(t, "ws://"+g.public+"/ide-1/echo", nil)
@@ -59,6 +59,7 @@ func TestSIGTERM(t *testing.T) {
 		if _, _, err := c.Read(ctx); err == nil || ctx.Err() != nil {
 			t.Fatalf("a socket after the delay: %v; want it closed", err)
 		}
+		c.CloseNow() // as every client does
 	}
 	if elapsed := time.Since(signalled); elapsed < delay {
 		t.Errorf("sockets closed after %v; want none within the delay, %v", elapsed, delay)

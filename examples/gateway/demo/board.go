@@ -78,9 +78,9 @@ type ended struct {
 }
 
 const (
-	lookBack  = 2 * time.Minute
-	maxEnded  = 8
-	stateFreq = 200 * time.Millisecond
+	lookBack   = 2 * time.Minute
+	maxEnded   = 8
+	stateEvery = 200 * time.Millisecond
 )
 
 func (b *board) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -106,7 +106,7 @@ func (gallery) receive(*tab, received) error { return nil }
 
 // watch tells all pages the state, when it has changed.
 func (b *board) watch() {
-	tick := time.NewTicker(stateFreq)
+	tick := time.NewTicker(stateEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -149,12 +149,12 @@ func (b *board) state() state {
 	b.recent = slices.DeleteFunc(b.recent, func(s second) bool { return s.At < now.Add(-lookBack).Unix() })
 	s := state{
 		Changes: table.Version() - b.first,
-		Recent:  b.recent,
+		Recent:  append([]second{}, b.recent...), // never null
 		Cut:     b.cut,
 		Routes:  table.Len(),
 		Crowd:   b.demo.crowd.left(),
 		Sockets: []socket{},
-		Ended:   b.ended,
+		Ended:   append([]ended{}, b.ended...),
 	}
 	for t := range b.demo.Proxy.Tunnels() {
 		v, _ := t.Value().(*visitor)

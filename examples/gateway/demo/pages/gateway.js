@@ -65,7 +65,7 @@ function show(message) {
 		row.socket = socket;
 		return row;
 	});
-	if (state.ended?.length) {
+	if (state.ended.length) {
 		sync($("ended"), state.ended.toReversed(), end => end.tunnel, end => {
 			const item = element("li");
 			item.append(dot(end), element("b", end.name), ` in ${workspace(end.path)} `,
