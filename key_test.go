@@ -205,7 +205,7 @@ func FuzzLookupPath(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, segment := range strings.Split(match.Path, "/") {
+		for segment := range strings.SplitSeq(match.Path, "/") {
 			if s, _ := url.PathUnescape(segment); s == "." || s == ".." {
 				t.Errorf("%q was resolved to %q", path, match.Path)
 			}

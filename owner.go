@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -29,14 +30,14 @@ type Owner struct {
 
 // admit tells what about a valid route is outside of the owner's limits.
 func (o *Owner) admit(k Key, targets []target, wrong func(field, value, want string)) {
-	if o.Hosts != nil && !anyOf(o.Hosts, func(limit string) bool { return coversHost(limit, k.Host) }) {
+	if o.Hosts != nil && !slices.ContainsFunc(o.Hosts, func(limit string) bool { return coversHost(limit, k.Host) }) {
 		wrong("host", k.Host, o.limit(o.Hosts))
 	}
-	if o.Paths != nil && !anyOf(o.Paths, func(limit string) bool { return coversPath(limit, k.Path) }) {
+	if o.Paths != nil && !slices.ContainsFunc(o.Paths, func(limit string) bool { return coversPath(limit, k.Path) }) {
 		wrong("path", k.Path, o.limit(o.Paths))
 	}
 	for i, t := range targets {
-		if o.Upstreams != nil && !anyOf(o.Upstreams, func(limit string) bool { return coversAddress(limit, t.addr) }) {
+		if o.Upstreams != nil && !slices.ContainsFunc(o.Upstreams, func(limit string) bool { return coversAddress(limit, t.addr) }) {
 			wrong(fmt.Sprintf("upstreams[%d]", i), t.String(), o.limit(o.Upstreams))
 		}
 	}
@@ -44,15 +45,6 @@ func (o *Owner) admit(k Key, targets []target, wrong func(field, value, want str
 
 func (o *Owner) limit(to []string) string {
 	return fmt.Sprintf("must be within what owner %q may route: %s", o.Name, strings.Join(to, ", "))
-}
-
-func anyOf(limits []string, covers func(string) bool) bool {
-	for _, limit := range limits {
-		if covers(limit) {
-			return true
-		}
-	}
-	return false
 }
 
 func coversHost(limit, host string) bool {

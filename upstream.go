@@ -68,7 +68,7 @@ func (u Upstream) parse() (target, error) {
 	case parsed.Scheme != "http" && parsed.Scheme != "https":
 		return target{}, errors.New("must begin with http:// or https://")
 	case parsed.Opaque != "" || parsed.Hostname() == "":
-		return target{}, errors.New("must name a host after " + parsed.Scheme + "://")
+		return target{}, errors.New("must name a host, as http://10.0.0.7:8080 does")
 	case parsed.User != nil:
 		return target{}, errors.New("must not contain a user or password")
 	case parsed.RawQuery != "" || parsed.ForceQuery || parsed.Fragment != "" || strings.HasSuffix(u.URL, "#"):
