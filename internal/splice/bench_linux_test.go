@@ -1,6 +1,7 @@
 package splice_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -43,6 +44,13 @@ func (r *rig) open(mode string) (client, upstream net.Conn) {
 	client, err := net.Dial("tcp", r.gateways[mode].addr)
 	if err != nil {
 		r.b.Fatal(err)
+	}
+	if mode == "tls" {
+		secured := tls.Client(client, &tls.Config{InsecureSkipVerify: true})
+		if err := secured.Handshake(); err != nil {
+			r.b.Fatal(err)
+		}
+		client = secured
 	}
 	upstream, err = r.backend.Accept()
 	if err != nil {
@@ -371,10 +379,8 @@ func BenchmarkQuietTunnels(b *testing.B) {
 	for _, moved := range []int{0, 128 << 10} {
 		b.Run(fmt.Sprintf("after%dKiB", moved>>10), func(b *testing.B) {
 			for b.Loop() {
-				r := newRig(b, "copy", "engine", "portable")
-				r.modes = []string{"copy"}
-				for _, mode := range []string{"copy", "engine", "portable"} {
-					r.modes = []string{mode}
+				for _, mode := range []string{"copy", "engine", "portable", "tls"} {
+					r := newRig(b, mode)
 					var conns []net.Conn
 					var at [2]figures
 					for step, n := range []int{1000, 3000} {

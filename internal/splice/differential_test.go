@@ -39,6 +39,10 @@ func newScript(r *rand.Rand, from splice.Side) script {
 		switch r.IntN(8) {
 		case 0:
 			s.stream = append(s.stream, frame(from, 9, true, noise(min(n, 125)))...)
+		case 1:
+			if r.IntN(4) == 0 {
+				s.stream = append(s.stream, noise(r.IntN(100_000))...)
+			}
 		default:
 			opcode := byte(2)
 			if open {
@@ -47,10 +51,6 @@ func newScript(r *rand.Rand, from splice.Side) script {
 			final := r.IntN(3) > 0
 			open = !final
 			s.stream = append(s.stream, frame(from, opcode, final, noise(n))...)
-		case 1:
-			if r.IntN(4) == 0 {
-				s.stream = append(s.stream, noise(r.IntN(100_000))...)
-			}
 		}
 	}
 	if cut := len(s.stream); cut > 0 && r.IntN(4) == 0 {

@@ -28,9 +28,10 @@ type Engine struct {
 	// for tests and comparisons.
 	Portable bool
 
-	// Logger hears once per start what costs the fast path. Nil discards.
+	// Logger hears what costs the fast path, each reason once. Nil discards.
 	Logger *slog.Logger
 
+	told    sync.Map // reasons that Logger has heard
 	mu      sync.Mutex
 	tunnels int
 	machine *machine // nil while there is no tunnel
@@ -148,12 +149,11 @@ func (e *Engine) logger() *slog.Logger {
 
 // machine is what a running engine consists of.
 type machine struct {
-	engine *Engine
-	clock  *clock
-	loops  *loops // nil where there is only the portable pump
-	slow   sync.Once
-	held   atomic.Int64 // bytes copied for slow receivers
-	large  sync.Pool    // of *[bufferSize]byte
+	engine  *Engine
+	clock   *clock
+	loops   *loops       // nil where there is only the portable pump
+	held    atomic.Int64 // bytes copied for slow receivers
+	buffers buffers      // of the portable pump
 }
 
 func startMachine(e *Engine) *machine {
@@ -171,22 +171,21 @@ func (m *machine) stop() {
 
 // copying notes why a tunnel is carried without the fast path.
 func (m *machine) copying(reason string) {
-	m.slow.Do(func() {
+	if _, told := m.engine.told.LoadOrStore(reason, true); !told {
 		m.engine.logger().Info("slipswitch: tunnels are carried by copying", "reason", reason)
-	})
+	}
 }
 
-// largeBuffer lends a large buffer.
-func (m *machine) largeBuffer() []byte {
-	if large, ok := m.large.Get().(*[bufferSize]byte); ok {
-		return large[:]
+// buffers lends the portable pump its large buffers.
+type buffers struct{ pool sync.Pool }
+
+const bufferSize = 32 << 10
+
+func (b *buffers) take() []byte {
+	if p, ok := b.pool.Get().(*[bufferSize]byte); ok {
+		return p[:]
 	}
 	return make([]byte, bufferSize)
 }
 
-// give takes a large buffer back.
-func (m *machine) give(buffer []byte) {
-	if len(buffer) == bufferSize {
-		m.large.Put((*[bufferSize]byte)(buffer))
-	}
-}
+func (b *buffers) give(p []byte) { b.pool.Put((*[bufferSize]byte)(p)) }

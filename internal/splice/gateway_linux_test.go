@@ -3,6 +3,7 @@ package splice_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -74,6 +75,12 @@ func runGateway(mode string) {
 			switch mode {
 			case "copy":
 				go copyBoth(client, upstream)
+			case "tls":
+				secured := tls.Server(client, &tls.Config{Certificates: []tls.Certificate{certificate()}})
+				if err := secured.Handshake(); err != nil {
+					panic(err)
+				}
+				e.Start(splice.Config{Client: secured, Upstream: upstream, IdleTimeout: time.Hour})
 			default:
 				e.Start(splice.Config{Client: client, Upstream: upstream, IdleTimeout: time.Hour})
 			}

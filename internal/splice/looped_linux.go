@@ -52,10 +52,9 @@ func (t *looped) rest(int64) int64 { return 0 }
 // many have gone already: then they are copied.
 func (t *looped) hold(f *flow, b []byte) {
 	l, h := t.loop, &t.held[f.from]
-	if l.lent < lentMost && len(h.bytes) == 0 && len(b) > bufferSize/8 {
+	if l.lent < lentMost && len(h.bytes) == 0 && len(b) > loopBuffer/8 {
 		h.bytes, h.buffer = b, l.buffer
-		l.lent++
-		l.buffer = l.machine.largeBuffer()
+		l.buffer = l.newBuffer()
 		return
 	}
 	t.keep(f, b)
@@ -73,8 +72,7 @@ func (t *looped) keep(f *flow, b []byte) {
 func (t *looped) release(f *flow) {
 	h := &t.held[f.from]
 	if h.buffer != nil {
-		t.loop.machine.give(h.buffer)
-		t.loop.lent--
+		t.loop.giveBuffer(h.buffer)
 	}
 	if h.copied > 0 {
 		t.loop.machine.held.Add(-int64(h.copied))
@@ -368,6 +366,9 @@ func (t *looped) abort() {
 		f, other := &t.pair.flows[side], &t.ends[side^1]
 		if !t.ends[side].broken || other.broken {
 			continue
+		}
+		if !f.eof {
+			t.pump(f)
 		}
 		if !late && (!f.eof || !t.held[side].empty()) {
 			t.pair.machine.clock.wake(&t.pair.timer, t.resetAt)

@@ -150,6 +150,7 @@ type loop struct {
 	events  []unix.EpollEvent
 	arrived int       // how many events the last look found
 	lent    int       // how many buffers are with tunnels whose receivers are slow
+	spare   [][]byte  // buffers that have come back
 	ready   []*looped // tunnels that used up their budget, in order
 	slots   []slot
 	free    []uint32
@@ -169,7 +170,9 @@ type slot struct {
 
 const (
 	eventsAtOnce = 128
-	lentMost     = 64
+	loopBuffer   = 64 << 10
+	lentMost     = 64                      // buffers with tunnels whose receivers are slow
+	spareMost    = 8                       // buffers kept for the next time
 	turnBudget   = 256 << 10               // bytes a flow may move before others have their turn
 	runBudget    = int64(time.Millisecond) // time a loop may run before other goroutines have theirs
 )
@@ -185,7 +188,7 @@ func startLoop(m *machine, pipes *pipes) (*loop, error) {
 		pipes:   pipes,
 		epoll:   fd,
 		file:    os.NewFile(uintptr(fd), "epoll"),
-		buffer:  m.largeBuffer(),
+		buffer:  make([]byte, loopBuffer),
 		events:  make([]unix.EpollEvent, eventsAtOnce),
 	}
 	if l.raw, err = l.file.SyscallConn(); err != nil {
@@ -212,6 +215,25 @@ func (l *loop) post(t *looped) {
 	l.mu.Unlock()
 	if first {
 		l.call()
+	}
+}
+
+// newBuffer lends a flow the loop's buffer, so to say, by getting the loop another.
+func (l *loop) newBuffer() []byte {
+	l.lent++
+	if n := len(l.spare); n > 0 {
+		b := l.spare[n-1]
+		l.spare = l.spare[:n-1]
+		return b
+	}
+	return make([]byte, loopBuffer)
+}
+
+// giveBuffer takes a lent buffer back.
+func (l *loop) giveBuffer(b []byte) {
+	l.lent--
+	if len(l.spare) < spareMost {
+		l.spare = append(l.spare, b)
 	}
 }
 
@@ -343,7 +365,7 @@ func (l *loop) yield() {
 	case l.yielded == 0:
 		l.yielded = l.now
 	case l.now-l.yielded > runBudget:
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		l.yielded = 0
 	}
 }

@@ -3,7 +3,11 @@ package splice_test
 import (
 	"bytes"
 	"io"
+	"log/slog"
 	"net"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -392,4 +396,54 @@ func TestEngineStartsAgain(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestUnixSocket(t *testing.T) {
+	onPumps(t, func(t *testing.T, e *splice.Engine) {
+		l, err := net.Listen("unix", filepath.Join(t.TempDir(), "upstream"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		upstreamSide, err := net.Dial("unix", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		upstream, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer upstream.Close()
+		client, clientSide := connect(t)
+		ended := make(chan splice.End, 1)
+		e.Start(splice.Config{Client: clientSide, Upstream: upstreamSide, Ended: func(end splice.End) { ended <- end }})
+		up, down := message(splice.Client, noise(3<<20)), message(splice.Upstream, noise(3<<20))
+		go client.Write(up)
+		go upstream.Write(down)
+		expect(t, upstream, up)
+		expect(t, client, down)
+		upstream.Close()
+		expectEOF(t, client)
+		client.Close()
+		if end := <-ended; end.By != splice.Upstream || end.How != splice.FIN || end.From[splice.Client].Messages != 1 {
+			t.Errorf("got %+v", end)
+		}
+	})
+}
+
+// What costs the fast path is told once.
+func TestLogger(t *testing.T) {
+	var log bytes.Buffer
+	e := &splice.Engine{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	for range 3 {
+		client, clientSide := connect(t)
+		upstream, upstreamSide := connect(t)
+		tun := start(t, e, splice.Config{Client: opaque{clientSide}, Upstream: upstreamSide}, client, upstream)
+		client.Close()
+		upstream.Close()
+		tun.end()
+	}
+	if got := strings.Count(log.String(), "\n"); runtime.GOOS == "linux" && (got != 1 || !strings.Contains(log.String(), "is not a plain socket")) {
+		t.Errorf("got %d lines: %s", got, &log)
+	}
 }

@@ -19,9 +19,8 @@ import (
 // a blocked Read return. Since flags are set before the deadline, and read after it has been cleared, no word is lost.
 
 const (
-	bufferSize = 64 << 10
-	quietSize  = 1 << 10            // what a flow waits with while nothing comes
-	warm       = int64(time.Second) // how long it keeps a large buffer after the last byte
+	quietSize = 1 << 10                       // what a flow waits with while nothing comes
+	warm      = int64(250 * time.Millisecond) // how long it keeps a large buffer after the last byte
 )
 
 type portable struct {
@@ -78,7 +77,11 @@ func (t *portable) carry(f *flow, early []byte) {
 	}
 	quiet := make([]byte, quietSize)
 	buffer := quiet
-	defer func() { p.machine.give(buffer) }()
+	defer func() {
+		if len(buffer) != quietSize {
+			p.machine.buffers.give(buffer)
+		}
+	}()
 	for {
 		if !t.obey(f) {
 			return
@@ -90,7 +93,7 @@ func (t *portable) carry(f *flow, early []byte) {
 		switch {
 		case err == nil:
 			if n == quietSize && len(buffer) == quietSize {
-				buffer = p.machine.largeBuffer()
+				buffer = p.machine.buffers.take()
 				t.warmed(f, true)
 			}
 		case err == io.EOF:
@@ -99,7 +102,7 @@ func (t *portable) carry(f *flow, early []byte) {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			src.SetReadDeadline(time.Time{}) // then obey looks what there is to do
 			if len(buffer) != quietSize {
-				p.machine.give(buffer)
+				p.machine.buffers.give(buffer)
 				buffer = quiet
 				t.warmed(f, false)
 			}

@@ -178,3 +178,35 @@ func TestBlackHoledPeer(t *testing.T) {
 		})
 	}
 }
+
+// The portable pump, with a goroutine for each side, does not promise this.
+func TestBothSidesCloseWithin20Microseconds(t *testing.T) {
+	t.Parallel()
+	// On one processor the kernel handles the two in order. The thread goes with the goroutine.
+	runtime.LockOSThread()
+	var one unix.CPUSet
+	one.Set(0)
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Fatal(err)
+	}
+	var e splice.Engine
+	for i := range 300 {
+		first := splice.Side(i % 2)
+		tun := open(t, &e, splice.Config{})
+		a, b := tun.client, tun.upstream
+		if first == splice.Upstream {
+			a, b = b, a
+		}
+		write(t, a, []byte("x"))
+		expect(t, b, []byte("x"))
+		if i%4 < 2 {
+			a.SetLinger(0)
+			b.SetLinger(0)
+		}
+		a.Close()
+		b.Close()
+		if end := tun.end(); end.By != first {
+			t.Errorf("got %+v; want the %v, which closed first", end.Cause, first)
+		}
+	}
+}

@@ -236,33 +236,6 @@ func TestWriteErrorFirst(t *testing.T) {
 	})
 }
 
-func TestBothSidesCloseWithin20Microseconds(t *testing.T) {
-	var e splice.Engine // in order only where one goroutine sees both
-	if runtime.GOOS != "linux" {
-		t.Skip("the portable pump has a goroutine for each side")
-	}
-	t.Parallel()
-	for i := range 300 {
-		first := splice.Side(i % 2)
-		tun := open(t, &e, splice.Config{})
-		a, b := tun.client, tun.upstream
-		if first == splice.Upstream {
-			a, b = b, a
-		}
-		write(t, a, []byte("x"))
-		expect(t, b, []byte("x"))
-		if i%4 < 2 {
-			a.SetLinger(0)
-			b.SetLinger(0)
-		}
-		a.Close()
-		b.Close()
-		if end := tun.end(); end.By != first {
-			t.Errorf("got %+v; want the %v, which closed first", end.Cause, first)
-		}
-	}
-}
-
 // Descriptors are given out again at once. No byte may come out of another tunnel.
 func TestDescriptorReuseStorm(t *testing.T) {
 	onPumps(t, func(t *testing.T, e *splice.Engine) {

@@ -1,0 +1,21 @@
+package splice
+
+import "time"
+
+// Clock is the timing wheel.
+type Clock struct{ c *clock }
+
+// Entry is an entry of the wheel.
+type Entry struct{ entry }
+
+func StartClock() Clock { return Clock{startClock()} }
+
+func (c Clock) Stop() { c.c.stop() }
+
+func (c Clock) Wake(e *Entry, after time.Duration) { c.c.wake(&e.entry, c.c.now()+int64(after)) }
+
+func (c Clock) Forget(e *Entry) { c.c.forget(&e.entry) }
+
+func NewEntry(expire func()) *Entry { return &Entry{entry{expire: expire}} }
+
+const Tick = tick
