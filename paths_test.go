@@ -275,9 +275,9 @@ func (g *gateway) http2Status(target string) string {
 	}
 }
 
-// TestHosts looks at which route a Host leads to, and at what the upstream is
+// TestHostsReachUpstream looks at which route a Host leads to, and at what the upstream is
 // told of it.
-func TestHosts(t *testing.T) {
+func TestHostsReachUpstream(t *testing.T) {
 	var u = map[string]*upstream{}
 	g := startGateway(t, &slipswitch.Proxy{})
 	for name, pattern := range map[string]string{

@@ -552,3 +552,14 @@ func (g *gateway) open(target string, u *upstream) (client, far *peer) {
 	client.SetDeadline(time.Time{})
 	return client, u.tunnel()
 }
+
+// dialer returns a DialContext that tells of each address and connects to none.
+func dialer(tell func(address string)) func(context.Context, string, string) (net.Conn, error) {
+	var mu sync.Mutex
+	return func(_ context.Context, _, address string) (net.Conn, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		tell(address)
+		return nil, errors.New("nobody at " + address)
+	}
+}

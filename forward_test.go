@@ -1,0 +1,703 @@
+package slipswitch_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// TestStreamsFlushAtOnce: each part of a response whose length is not known
+// reaches the client before the next exists.
+func TestStreamsFlushAtOnce(t *testing.T) {
+	for name, head := range map[string]string{
+		"events":  "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 16\r\n\r\n",
+		"chunked": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"to EOF":  "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			next := make(chan string)
+			u := startScript(t, func(u *upstream, p *peer) bool {
+				p.head()
+				io.WriteString(p.TCPConn, head)
+				for part := range next {
+					if name == "chunked" {
+						part = fmt.Sprintf("%x\r\n%s\r\n", len(part), part)
+					}
+					io.WriteString(p.TCPConn, part)
+				}
+				if name == "chunked" {
+					io.WriteString(p.TCPConn, "0\r\n\r\n")
+				}
+				return false
+			})
+			g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
+			client := g.dial()
+			client.send(request("GET", "/events"))
+			client.SetReadDeadline(time.Now().Add(wait))
+			r, err := http.ReadResponse(client.r, nil) // the header comes before any part
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, part := range []string{"data: 1\n", "data: 2\n"} {
+				next <- part
+				got := make([]byte, len(part))
+				if _, err := io.ReadFull(r.Body, got); err != nil || string(got) != part {
+					t.Errorf("got %q, %v; want %q", got, err, part)
+				}
+			}
+			close(next)
+			if rest, err := io.ReadAll(r.Body); len(rest) > 0 || err != nil {
+				t.Errorf("got %q, %v; want EOF", rest, err)
+			}
+		})
+	}
+}
+
+// TestEarlyResponse: an upstream may answer while it is still reading. Nothing
+// of what it reads is lost for that.
+func TestEarlyResponse(t *testing.T) {
+	const size = 1 << 20
+	got := make(chan int, 1)
+	u := startScript(t, func(u *upstream, p *peer) bool {
+		p.head()
+		io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+		n := 0
+		for body := newChunkedReader(p); ; {
+			buf := make([]byte, 4096)
+			k, err := body.Read(buf)
+			if strings.Trim(string(buf[:k]), "x") != "" {
+				break
+			}
+			if n += k; err != nil {
+				break
+			}
+		}
+		got <- n
+		io.WriteString(p.TCPConn, "4\r\nlast\r\n0\r\n\r\n")
+		return false
+	})
+	g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
+	client := g.dial()
+	client.send(request("POST", "/", "Transfer-Encoding: chunked") + "1\r\nx\r\n")
+	client.SetReadDeadline(time.Now().Add(wait))
+	r, err := http.ReadResponse(client.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make([]byte, 5)
+	if _, err := io.ReadFull(r.Body, first); err != nil || string(first) != "first" {
+		t.Fatalf("got %q, %v", first, err)
+	}
+	part := strings.Repeat("x", 1<<10)
+	for range size / len(part) {
+		client.send(fmt.Sprintf("%x\r\n%s\r\n", len(part), part))
+	}
+	client.send("0\r\n\r\n")
+	if rest, err := io.ReadAll(r.Body); string(rest) != "last" || err != nil {
+		t.Errorf("got %q, %v", rest, err)
+	}
+	if n := <-got; n != size+1 {
+		t.Errorf("the upstream got %d bytes; want %d", n, size+1)
+	}
+}
+
+// newChunkedReader reads a chunked body whose head has been read.
+func newChunkedReader(p *peer) io.Reader {
+	r, err := http.ReadResponse(bufio.NewReader(io.MultiReader(strings.NewReader("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), onlyReader{p.r})), nil)
+	if err != nil {
+		p.t.Error(err)
+	}
+	return r.Body
+}
+
+// TestEarlyRefusal: what is left of a body is never read as a request.
+func TestEarlyRefusal(t *testing.T) {
+	u := startScript(t, func(u *upstream, p *peer) bool {
+		p.head()
+		io.WriteString(p.TCPConn, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\n\r\nlogin")
+		p.rest()
+		return false
+	})
+	smuggled := request("GET", "/smuggled")
+	length := "Content-Length: " + strconv.Itoa(len("begin")+len(smuggled))
+	g := startGateway(t, &slipswitch.Proxy{}, route("/", u), slipswitch.Route{Path: "/dead", Upstreams: slipswitch.To(refusing(t))})
+	for target, status := range map[string]int{"/": 401, "/dead": 502} {
+		for range 20 {
+			client := g.dial()
+			client.send(request("POST", target, length) + "begin")
+			a := client.answer("POST")
+			if a.StatusCode != status || !a.Close {
+				t.Errorf("%s: got %s, close %v; want %d, closed", target, a.Status, a.Close, status)
+			}
+			io.WriteString(client.TCPConn, smuggled+smuggled) // the rest of the body, and more
+			if got, _ := client.rest(); got != "" {
+				t.Errorf("%s: behind the refusal came %q", target, got)
+			}
+			client.Close()
+		}
+	}
+}
+
+// refusing returns the URL of an address that refuses connections.
+func refusing(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The other end of a connection keeps the port, which nobody listens on.
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	t.Cleanup(func() { conn.Close(); accepted.Close() })
+	return "http://" + listener.Addr().String()
+}
+
+// TestInterimResponses reach the client, and take nothing from the final one.
+func TestInterimResponses(t *testing.T) {
+	hint := "HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\nConnection: X-Drop\r\nX-Drop: 1\r\nKeep-Alive: x\r\n\r\n"
+	u := answering(t, hint+hint+ok("abc", "Set-Cookie: upstream=1"))
+	g := startGateway(t, &slipswitch.Proxy{Middleware: setCookie}, route("/", u), slipswitch.Route{Path: "/dead", Upstreams: slipswitch.To(refusing(t))})
+	client := g.dial()
+	client.send(request("GET", "/", "Connection: close"))
+	got, err := client.rest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(got, "\r\n\r\n")
+	if len(parts) != 4 || parts[3] != "abc" {
+		t.Fatalf("got %q", parts)
+	}
+	for _, part := range parts[:2] {
+		if !strings.HasPrefix(part, "HTTP/1.1 103 ") || !strings.Contains(part, "Link: </style.css>") ||
+			strings.Contains(part, "X-Drop") || strings.Contains(part, "Keep-Alive") || strings.Contains(part, "Connection") {
+			t.Errorf("got %q", part)
+		}
+	}
+	final, err := http.ReadResponse(bufio.NewReader(strings.NewReader(parts[2]+"\r\n\r\n")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cookies := final.Header["Set-Cookie"]; final.StatusCode != 200 || !slices.Equal(cookies, []string{"session=1", "upstream=1"}) ||
+		!slices.Equal(final.Header["X-Frame-Options"], []string{"DENY"}) || final.Header["Link"] != nil || !final.Close {
+		t.Errorf("got %q", parts[2])
+	}
+}
+
+// TestExpectContinue: the client is told to go on, once, also by an upstream
+// that sends interim responses of its own at the same time.
+func TestExpectContinue(t *testing.T) {
+	u := startScript(t, func(u *upstream, p *peer) bool {
+		p.head()
+		io.WriteString(p.TCPConn, strings.Repeat("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", 5))
+		body := make([]byte, 3)
+		io.ReadFull(p, body)
+		io.WriteString(p.TCPConn, ok(string(body), "Connection: close"))
+		return false
+	})
+	g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
+	for range 20 {
+		client := g.dial()
+		client.send(request("POST", "/", "Content-Length: 3", "Expect: 100-continue"))
+		client.expect("HTTP/1.1 100 Continue\r\n\r\n")
+		client.send("abc")
+		if a := client.answer("POST"); a.StatusCode != 200 || a.body != "abc" {
+			t.Errorf("got %s %q", a.Status, a.body)
+		}
+		client.Close()
+	}
+}
+
+// TestUploadKeepsMemoryFlat sends 1 GiB through the gateway. Client and
+// upstream live in the same process and hold one buffer each.
+func TestUploadKeepsMemoryFlat(t *testing.T) {
+	const size, part = 1 << 30, 64 << 20
+	var live, resident []int64
+	measure := func() {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		live, resident = append(live, int64(m.HeapAlloc+m.StackInuse)), append(resident, residentSize())
+	}
+	u := startScript(t, func(u *upstream, p *peer) bool {
+		p.head()
+		buf := make([]byte, 64<<10)
+		for n := 0; n < size; {
+			k, err := p.Read(buf[:min(len(buf), size-n)])
+			if err != nil {
+				t.Errorf("after %d bytes: %v", n, err)
+				return false
+			}
+			if n/part != (n+k)/part {
+				measure()
+			}
+			n += k
+		}
+		io.WriteString(p.TCPConn, ok("done"))
+		return false
+	})
+	r := route("/", u)
+	r.MaxBody = size
+	g := startGateway(t, &slipswitch.Proxy{}, r)
+	client := g.dial()
+	client.r = bufio.NewReaderSize(client.TCPConn, 16)
+	client.send(request("PUT", "/", "Content-Length: "+strconv.Itoa(size)))
+	buf := make([]byte, 64<<10)
+	client.SetWriteDeadline(time.Now().Add(4 * wait))
+	for n := 0; n < size; n += len(buf) {
+		if _, err := client.Write(buf); err != nil {
+			t.Fatalf("after %d bytes: %v", n, err)
+		}
+	}
+	if a := client.answer("PUT"); a.body != "done" {
+		t.Errorf("got %s", a.Status)
+	}
+	for name, sizes := range map[string][]int64{"live memory": live, "resident memory": resident} {
+		// What the first quarter has needed is enough for the rest.
+		quarter := slices.Max(sizes[:len(sizes)/4])
+		grown := slices.Max(sizes) - quarter
+		t.Logf("%s: from %d KiB by at most %d KiB", name, quarter>>10, grown>>10)
+		if grown > 1<<20 {
+			t.Errorf("%s has grown by %d KiB; want at most 1024", name, grown>>10)
+		}
+	}
+}
+
+// residentSize returns the resident memory of this process in bytes, or 0
+// where that is not known.
+func residentSize() int64 {
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	var size, pages int64
+	fmt.Sscan(string(statm), &size, &pages)
+	return pages * int64(os.Getpagesize())
+}
+
+// TestBodyLimit is the same for bodies of known and unknown length.
+func TestBodyLimit(t *testing.T) {
+	u := startUpstream(t, func(r received) string { return ok(r.body) })
+	r := route("/", u)
+	r.MaxBody = 1000
+	g := startGateway(t, &slipswitch.Proxy{}, r)
+	chunked := func(n int) string {
+		return request("POST", "/", "Transfer-Encoding: chunked") + strings.Repeat("64\r\n"+strings.Repeat("x", 100)+"\r\n", n/100) + "0\r\n\r\n"
+	}
+	sized := func(n int) string {
+		return request("POST", "/", "Content-Length: "+strconv.Itoa(n)) + strings.Repeat("x", n)
+	}
+	for _, raw := range []string{sized(0), sized(1000), chunked(0), chunked(1000), request("GET", "/")} {
+		if a := g.do(raw); a.StatusCode != 200 || len(u.only().body) != len(a.body) {
+			t.Errorf("%.80q…: got %s", raw, a.Status)
+		}
+	}
+	for _, raw := range []string{
+		sized(1001), sized(1 << 20), chunked(1100), chunked(1 << 20),
+		request("POST", "/", "Content-Length: 5000000000", "Expect: 100-continue"),
+	} {
+		for range 5 {
+			client := g.dial()
+			go io.WriteString(client.TCPConn, raw)
+			if a := client.answer("POST"); a.StatusCode != 413 || !a.Close && a.ContentLength > 1000 {
+				t.Errorf("%.80q…: got %s", raw, a.Status)
+			}
+			client.Close()
+		}
+	}
+	for _, r := range u.all() {
+		if r.err == nil {
+			t.Errorf("the upstream received a whole body of %d bytes", len(r.body))
+		}
+	}
+}
+
+// TestNextUpstream: a request that could not connect goes to the next, with
+// its body as it was.
+func TestNextUpstream(t *testing.T) {
+	u := startUpstream(t, func(r received) string {
+		if r.Header.Get("Upgrade") != "" {
+			return switching()
+		}
+		return ok(r.body, "Connection: close")
+	})
+	r := route("/", u)
+	for range 3 {
+		r.Upstreams = append(r.Upstreams, slipswitch.Upstream{URL: refusing(t)})
+	}
+	g := startGateway(t, &slipswitch.Proxy{}, r)
+	body := strings.Repeat("0123456789", 10_000)
+	for range 10 {
+		for _, raw := range []string{
+			request("POST", "/a", "Content-Length: 100000") + body,
+			request("POST", "/a", "Transfer-Encoding: chunked") + "186a0\r\n" + body + "\r\n0\r\n\r\n",
+			request("POST", "/a", "Content-Length: 100000", "Expect: 100-continue") + body,
+			request("GET", "/a"),
+			handshake("/a"),
+		} {
+			a := g.do(raw)
+			if a.StatusCode != 200 && a.StatusCode != 101 {
+				t.Fatalf("%.40q: got %s", raw, a.Status)
+			}
+			if got := u.only(); got.err != nil || strings.HasPrefix(raw, "POST") && got.body != body {
+				t.Errorf("%.40q: the upstream got %d bytes, %v", raw, len(got.body), got.err)
+			}
+		}
+	}
+}
+
+// TestTimeouts are answered with 504.
+func TestTimeouts(t *testing.T) {
+	const short = 50 * time.Millisecond
+	silent := startScript(t, func(u *upstream, p *peer) bool {
+		p.rest()
+		return false
+	})
+	deaf := startScript(t, func(u *upstream, p *peer) bool {
+		p.SetReadBuffer(4 << 10)
+		p.head()
+		<-t.Context().Done()
+		return false
+	})
+	never := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	for name, test := range map[string]struct {
+		route slipswitch.Route
+		raw   string
+		dial  func(context.Context, string, string) (net.Conn, error)
+	}{
+		"dial":              {slipswitch.Route{DialTimeout: short}, request("GET", "/"), never},
+		"dial of upgrade":   {slipswitch.Route{DialTimeout: short}, handshake("/"), never},
+		"handshake's dial":  {slipswitch.Route{HandshakeTimeout: short}, handshake("/"), never},
+		"handshake":         {slipswitch.Route{HandshakeTimeout: short}, handshake("/"), nil},
+		"header":            {slipswitch.Route{HeaderTimeout: short}, request("GET", "/"), nil},
+		"header after body": {slipswitch.Route{HeaderTimeout: short}, request("POST", "/", "Content-Length: 3") + "abc", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test.route.Path, test.route.Upstreams = "/", slipswitch.To(silent.url)
+			g := startGateway(t, &slipswitch.Proxy{DialContext: test.dial}, test.route)
+			if a := g.do(test.raw); a.StatusCode != 504 {
+				t.Errorf("got %s; want 504", a.Status)
+			}
+		})
+	}
+	t.Run("upload", func(t *testing.T) {
+		t.Parallel()
+		r := route("/", deaf)
+		r.StallTimeout = short
+		g := startGateway(t, &slipswitch.Proxy{}, r)
+		client := g.dial()
+		go func() {
+			io.WriteString(client.TCPConn, request("POST", "/", "Content-Length: 1000000000"))
+			io.Copy(client.TCPConn, io.LimitReader(zeros{}, 1_000_000_000))
+		}()
+		if a := client.answer("POST"); a.StatusCode != 504 {
+			t.Errorf("got %s; want 504", a.Status)
+		}
+		client.reset()
+	})
+	t.Run("Middleware's deadline", func(t *testing.T) {
+		t.Parallel()
+		g := startGateway(t, &slipswitch.Proxy{Middleware: func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				ctx, cancel := context.WithTimeout(r.Context(), short)
+				defer cancel()
+				next.ServeHTTP(w, r.WithContext(ctx))
+			})
+		}}, route("/", silent))
+		for _, raw := range []string{request("GET", "/"), handshake("/")} {
+			if a := g.do(raw); a.StatusCode != 504 {
+				t.Errorf("got %s; want 504", a.Status)
+			}
+		}
+	})
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestStreamTimeout aborts a response that does not go on; it does not end it.
+func TestStreamTimeout(t *testing.T) {
+	t.Parallel()
+	u := startScript(t, func(u *upstream, p *peer) bool {
+		p.head()
+		io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+		p.rest()
+		return false
+	})
+	r := route("/", u)
+	r.StreamTimeout = 100 * time.Millisecond
+	g := startGateway(t, &slipswitch.Proxy{}, r)
+	if a := g.get("/"); a.StatusCode != 200 || a.body != "first" || a.err == nil {
+		t.Errorf("got %s %q, %v; want an error", a.Status, a.body, a.err)
+	}
+}
+
+// TestClientStall: a client that takes nothing of a download, or of a refusal
+// of its upgrade, is given up.
+func TestClientStall(t *testing.T) {
+	t.Parallel()
+	for name, raw := range map[string]string{"download": request("GET", "/"), "refusal": handshake("/")} {
+		for _, length := range []string{"Content-Length: 1000000000000", "Transfer-Encoding: chunked"} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				gone := make(chan struct{})
+				u := startScript(t, func(u *upstream, p *peer) bool {
+					defer close(gone)
+					p.head()
+					io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\n"+length+"\r\n\r\n")
+					part := strings.Repeat("x", 1<<16)
+					if strings.HasPrefix(length, "T") {
+						part = "10000\r\n" + part + "\r\n"
+					}
+					for {
+						if _, err := io.WriteString(p.TCPConn, part); err != nil {
+							return false
+						}
+					}
+				})
+				r := route("/", u)
+				r.StallTimeout = 100 * time.Millisecond
+				g := startGateway(t, &slipswitch.Proxy{}, r)
+				client := g.dial()
+				client.send(raw)
+				client.head()
+				select {
+				case <-gone:
+				case <-time.After(wait):
+					t.Error("the upstream goes on")
+				}
+				until(t, "the request is over", func() bool { return g.running.Load() == 0 })
+			})
+		}
+	}
+}
+
+// TestQuietStreamIsNoStall: an upstream may pause for longer than the client
+// may stall, over HTTP/2 too, and so may a connection between two requests.
+func TestQuietStreamIsNoStall(t *testing.T) {
+	t.Parallel()
+	const stall = 100 * time.Millisecond
+	u := startScript(t, func(u *upstream, p *peer) bool {
+		for {
+			if _, err := p.head(); err != nil {
+				return false
+			}
+			io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+			for range 3 {
+				io.WriteString(p.TCPConn, "5\r\ndata\n\r\n")
+				<-time.After(3 * stall)
+			}
+			io.WriteString(p.TCPConn, "0\r\n\r\n")
+		}
+	})
+	r := route("/", u)
+	r.StallTimeout = stall
+	g := startGateway(t, &slipswitch.Proxy{}, r)
+	for _, transport := range []*http.Transport{http2Client(t), {}} {
+		t.Cleanup(transport.CloseIdleConnections)
+		for range 2 {
+			ctx, cancel := context.WithTimeout(t.Context(), wait)
+			defer cancel()
+			q, _ := http.NewRequestWithContext(ctx, "GET", "http://"+g.addr, nil)
+			q.Host = host
+			response, err := transport.RoundTrip(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			if want := strings.Repeat("data\n", 3); string(body) != want || err != nil {
+				t.Errorf("%s: got %q, %v; want %q", response.Proto, body, err, want)
+			}
+		}
+	}
+}
+
+// TestHTTP2Client: trailers and full duplex, which gRPC needs.
+func TestHTTP2Client(t *testing.T) {
+	u := startUpstream(t, func(r received) string {
+		return "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Grpc-Status\r\n\r\n" +
+			fmt.Sprintf("%x\r\n%s\r\n0\r\nGrpc-Status: 0\r\n\r\n", len(r.body), r.body)
+	})
+	g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
+	q, _ := http.NewRequest("POST", "http://"+g.addr+"/a", io.LimitReader(strings.NewReader("abc"), 3))
+	q.Host, q.Trailer = host, http.Header{"X-Sum": {"1"}, "X-Forwarded-For": {"evil"}}
+	q.Header.Set("Te", "trailers")
+	response, err := http2Client(t).RoundTrip(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(response.Body)
+	response.Body.Close()
+	if string(body) != "abc" || err != nil || response.Trailer.Get("Grpc-Status") != "0" {
+		t.Errorf("got %q, %v, trailers %v", body, err, response.Trailer)
+	}
+	if got := u.only(); got.Trailer.Get("X-Sum") != "1" || len(got.Trailer) != 1 || got.Header.Get("Te") != "trailers" || got.Host != host {
+		t.Errorf("the upstream received %q, trailers %v", got.head, got.Trailer)
+	}
+}
+
+// TestTLSProfiles: each has its own authorities, and connections of its own.
+func TestTLSProfiles(t *testing.T) {
+	u := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "" {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				io.WriteString(conn, switching()+"\x81\x02hi")
+				conn.Close()
+			}
+			return
+		}
+		fmt.Fprintf(w, "%s %s %s", r.Proto, r.TLS.ServerName, r.RemoteAddr)
+	}))
+	u.Config.ErrorLog = log.New(io.Discard, "", 0)
+	u.EnableHTTP2 = true
+	u.StartTLS()
+	t.Cleanup(u.Close)
+	authorities := x509.NewCertPool()
+	authorities.AddCert(u.Certificate())
+	config := &tls.Config{RootCAs: authorities, ServerName: "example.com"}
+	p := &slipswitch.Proxy{TLSProfiles: map[string]*tls.Config{"a": config, "b": config, "other": {RootCAs: x509.NewCertPool()}, "nil": nil}}
+	g := startGateway(t, p)
+	for _, name := range []string{"", "a", "b", "other", "nil", "unknown"} {
+		g.put(slipswitch.Route{Path: "/" + name, TLSProfile: name, Upstreams: slipswitch.To(u.URL)})
+	}
+	connections := map[string]string{}
+	for range 3 {
+		for _, name := range []string{"a", "b"} {
+			a := g.get("/" + name)
+			proto, rest, _ := strings.Cut(a.body, " ")
+			server, remote, _ := strings.Cut(rest, " ")
+			if a.StatusCode != 200 || server != "example.com" || proto != "HTTP/2.0" {
+				t.Errorf("%s: got %s %q", name, a.Status, a.body)
+			}
+			if before, ok := connections[name]; ok && before != remote {
+				t.Errorf("%s: a new connection each time", name)
+			}
+			connections[name] = remote
+		}
+	}
+	if connections["a"] == connections["b"] {
+		t.Error("two profiles share a connection")
+	}
+	client := g.dial()
+	client.send(handshake("/a"))
+	if a := client.answer("GET"); a.StatusCode != 101 {
+		t.Errorf("upgrade: got %s %s", a.Status, a.body)
+	}
+	client.expect("\x81\x02hi")
+	client.Close()
+	for _, name := range []string{"", "other", "nil", "unknown"} {
+		for _, raw := range []string{request("GET", "/"+name), handshake("/" + name)} {
+			if a := g.do(raw); a.StatusCode != 502 {
+				t.Errorf("profile %q: got %s; want 502", name, a.Status)
+			}
+		}
+	}
+}
+
+// TestUpstreamHost is what a route sets, or else the client's.
+func TestUpstreamHost(t *testing.T) {
+	set := func(r *slipswitch.Route) { r.UpstreamHost = "internal:8080" }
+	eachWay(t, func() *slipswitch.Proxy { return &slipswitch.Proxy{} }, set, func(t *testing.T, send func(...string) received) {
+		if got := send(); got.Host != "internal:8080" || got.Header.Get("X-Forwarded-Host") != host || strings.Count(got.head, "\r\nHost:") != 1 {
+			t.Errorf("got %q", got.head)
+		}
+	})
+}
+
+// TestPlainResponses without a body, or to HTTP/1.0.
+func TestPlainResponses(t *testing.T) {
+	u := startUpstream(t, func(r received) string { return "HTTP/1.1 " + strings.ReplaceAll(r.URL.Query().Get("r"), "|", "\r\n") })
+	g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
+	client := g.dial()
+	for reply, want := range map[string]string{
+		"204+No+Content||": "204 ",
+		"304+Not+Modified|Content-Length:+100|Etag:+\"x\"||": "304 ",
+		"200+OK|Content-Length:+0||":                         "200 ",
+		"200+OK|Transfer-Encoding:+chunked||0||":             "200 ",
+		"999+Odd|Content-Length:+3||abc":                     "999 abc",
+		"200+OK|Content-Length:+3|Content-Length:+3||abc":    "200 abc",
+	} {
+		client.send(request("GET", "/?r="+reply))
+		a := client.answer("GET")
+		if got := fmt.Sprintf("%d %s", a.StatusCode, a.body); got != want || a.Close {
+			t.Errorf("%s: got %s, close %v; want %s", reply, got, a.Close, want)
+		}
+	}
+	client = g.dial()
+	client.send("GET /?r=200+OK|Transfer-Encoding:+chunked||3|abc|0|| HTTP/1.0\r\nHost: " + host + "\r\n\r\n")
+	got, err := client.rest()
+	if err != nil || !strings.HasPrefix(got, "HTTP/1.0 200 OK\r\n") || !strings.HasSuffix(got, "\r\n\r\nabc") || strings.Contains(got, "chunked") {
+		t.Errorf("HTTP/1.0: got %q, %v", got, err)
+	}
+}
+
+// TestBatchesAreSeenWhole: a request finds one of two routes, which batches
+// exchange for each other, at any time.
+func TestBatchesAreSeenWhole(t *testing.T) {
+	one, two := answering(t, ok("one")), answering(t, ok("two"))
+	g := startGateway(t, &slipswitch.Proxy{}, route("/x", one))
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			g.Router.Update(func(tx *slipswitch.Txn) error {
+				for _, path := range []string{"/x", "/x/y"} {
+					tx.Delete(host, path)
+				}
+				r := route([]string{"/x/y", "/x"}[i%2], []*upstream{two, one}[i%2])
+				r.Host = host
+				tx.Put(r)
+				return nil
+			})
+		}
+	}()
+	client := g.dial()
+	seen := map[string]int{}
+	for range 500 {
+		client.send(request("GET", "/x/y"))
+		a := client.answer("GET")
+		if a.StatusCode != 200 {
+			t.Fatalf("got %s: half of a batch", a.Status)
+		}
+		seen[a.body]++
+	}
+	close(stop)
+	<-stopped
+	if seen["one"] == 0 || seen["two"] == 0 {
+		t.Errorf("got %v", seen)
+	}
+}
