@@ -128,12 +128,12 @@ func decodeRoute(data []byte, owner string) (slipswitch.Route, []*slipswitch.Rou
 }
 
 func decodeFields[V any](data []byte, what, owner string, keyOf func(V) slipswitch.Key) (value V, invalid []*slipswitch.RouteError) {
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) && decodeStrict(data, &value) == nil {
+		return value, nil
+	}
 	fields, ok := object(data)
 	if !ok {
 		return value, []*slipswitch.RouteError{{Owner: owner, Field: what, Value: excerpt(data), Want: "must be an object"}}
-	}
-	if decodeStrict(data, &value) == nil {
-		return value, nil
 	}
 	var key slipswitch.Key // of the fields that can be read
 	for _, name := range slices.Sorted(maps.Keys(fields)) {

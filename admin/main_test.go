@@ -78,6 +78,7 @@ type answer struct {
 	status int
 	header http.Header
 	body   string
+	closes bool // the connection ends with it
 }
 
 // do sends a request. Header lines are "Name: value"; without any the body is
@@ -112,7 +113,7 @@ func (s *server) do(method, target, body string, header ...string) answer {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return answer{response.StatusCode, response.Header, string(got)}
+	return answer{response.StatusCode, response.Header, string(got), response.Close}
 }
 
 // want sends a request as do does, and fails the test if the status of the
@@ -144,7 +145,7 @@ func (s *server) raw(request string) answer {
 	}
 	defer response.Body.Close()
 	body, _ := io.ReadAll(response.Body)
-	return answer{response.StatusCode, response.Header, string(body)}
+	return answer{response.StatusCode, response.Header, string(body), response.Close}
 }
 
 // head is the beginning of a raw request.
