@@ -1,0 +1,506 @@
+package slipswitch_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// Frames of a client, masked by zeros, and of an upstream.
+const (
+	clientText  = "\x81\x85\x00\x00\x00\x00hello"
+	clientPing  = "\x89\x80\x00\x00\x00\x00"
+	clientClose = "\x88\x82\x00\x00\x00\x00\x03\xe8"
+	serverText  = "\x81\x05hello"
+	serverPong  = "\x8a\x00"
+	serverClose = "\x88\x02\x03\xe8"
+)
+
+// TestRouteChangesTouchNoTunnel is guarantee 1, and the default of 2: on its
+// own route and on others, a tunnel lives on.
+func TestRouteChangesTouchNoTunnel(t *testing.T) {
+	t.Parallel()
+	u, other := tunneling(t), answering(t, ok("other"))
+	g := startGateway(t, &slipswitch.Proxy{}, route("/ws/ide-1", u), route("/ws/ide-2", u))
+	client, far := g.open("/ws/ide-1", u)
+	second, farSecond := g.open("/ws/ide-2/x", u)
+	for i, change := range []func(tx *slipswitch.Txn){
+		func(tx *slipswitch.Txn) { tx.Delete(host, "/ws/ide-1") },
+		func(tx *slipswitch.Txn) { putFor(tx, route("/ws/ide-1", u)) },
+		func(tx *slipswitch.Txn) { putFor(tx, route("/ws/ide-1", other)) },
+		func(tx *slipswitch.Txn) { putFor(tx, route("/ws/ide-1/longer", other)) },
+		func(tx *slipswitch.Txn) { putFor(tx, route("/ws", other)) },
+		func(tx *slipswitch.Txn) {
+			r := route("/ws/ide-1", u)
+			r.StripPath, r.LifeTimeout, r.StallTimeout, r.Labels = true, time.Nanosecond, time.Nanosecond, map[string]string{"a": "b"}
+			putFor(tx, r)
+		},
+		func(tx *slipswitch.Txn) {
+			tx.Clear()
+			for i := range 1000 {
+				putFor(tx, route(fmt.Sprintf("/ws/ide-%d", i), other))
+			}
+		},
+		func(tx *slipswitch.Txn) { tx.Clear() },
+		func(tx *slipswitch.Txn) { putFor(tx, route("/ws/ide-1", u)) },
+		func(tx *slipswitch.Txn) { tx.Delete(host, "/ws/ide-2") },
+	} {
+		if _, err := g.Router.Update(func(tx *slipswitch.Txn) error { change(tx); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []*peer{client, second} {
+			p.send(clientText)
+		}
+		for _, p := range []*peer{far, farSecond} {
+			p.expect(clientText)
+			p.send(serverText)
+		}
+		for _, p := range []*peer{client, second} {
+			p.expect(serverText)
+		}
+		if open := g.tunnels(2); open[0].Route().Path != "/ws/ide-1" || open[1].Route().Path != "/ws/ide-2" || open[0].ID() >= open[1].ID() {
+			t.Errorf("change %d: got %v, %v", i, open[0].Route(), open[1].Route())
+		}
+	}
+	if len(g.reports) > 0 {
+		t.Errorf("got report %+v", <-g.reports)
+	}
+	version := g.Router.Table().Version()
+	for _, p := range []*peer{far, farSecond} {
+		p.Close()
+	}
+	for _, p := range []*peer{client, second} {
+		p.expectEOF()
+		p.Close()
+	}
+	for range 2 {
+		if r := g.report(); r.OpenVersion != 1 || r.CloseVersion != version || r.ClientMessages != 10 || r.UpstreamMessages != 10 {
+			t.Errorf("got %+v; want version 1 to %d, 10 messages each way", r, version)
+		}
+	}
+}
+
+func putFor(tx *slipswitch.Txn, r slipswitch.Route) {
+	if r.Host == "" {
+		r.Host = host
+	}
+	tx.Put(r)
+}
+
+// TestRequestInFlightIsNotTouched: nor is a plain request, by the end of its
+// route.
+func TestRequestInFlightIsNotTouched(t *testing.T) {
+	next := make(chan string)
+	u := startScript(t, func(u *upstream, p *peer) bool {
+		p.head()
+		for part := range next {
+			io.WriteString(p.TCPConn, part)
+		}
+		return false
+	})
+	g := startGateway(t, &slipswitch.Proxy{}, route("/a", u))
+	client := g.dial()
+	client.send(request("GET", "/a"))
+	next <- "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+	client.SetReadDeadline(time.Now().Add(wait))
+	r, err := http.ReadResponse(client.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Router.Update(func(tx *slipswitch.Txn) error { tx.Clear(); return nil })
+	if a := g.get("/a"); a.StatusCode != 404 {
+		t.Errorf("got %s", a.Status)
+	}
+	next <- "4\r\nlast\r\n0\r\n\r\n"
+	close(next)
+	if body, err := io.ReadAll(r.Body); string(body) != "firstlast" || err != nil {
+		t.Errorf("got %q, %v", body, err)
+	}
+}
+
+// TestTunnelCountsForItsPath: a route that was deleted and put again counts
+// the old tunnel as its activity, since people are at work there.
+func TestTunnelCountsForItsPath(t *testing.T) {
+	t.Parallel()
+	u := tunneling(t)
+	g := startGateway(t, &slipswitch.Proxy{}, route("/a", u))
+	key := slipswitch.Key{Host: host, Path: "/a"}
+	client, far := g.open("/a", u)
+	g.tunnels(1)
+	for range 3 {
+		g.Router.Update(func(tx *slipswitch.Txn) error { tx.Delete(host, "/a"); return nil })
+		g.put(route("/a", u))
+		entry, ok := g.Router.Table().At(key)
+		if !ok || entry.Tunnels() != 1 {
+			t.Fatalf("got %v, %d tunnels; want 1", ok, entry.Tunnels())
+		}
+		before := entry.Activity()
+		client.send(clientPing)
+		far.expect(clientPing)
+		if now := entry.Activity(); !now.Equal(before) {
+			t.Errorf("a ping is activity: %v, %v", before, now)
+		}
+		client.send(clientText)
+		far.expect(clientText)
+		until(t, "the text is activity", func() bool { return entry.Activity().After(before) })
+	}
+	far.Close()
+	client.expectEOF()
+	client.Close()
+	g.report()
+	if entry, _ := g.Router.Table().At(key); entry.Tunnels() != 0 {
+		t.Errorf("got %d tunnels", entry.Tunnels())
+	}
+}
+
+// TestReports: who ended a tunnel, how and why, once for each.
+func TestReports(t *testing.T) {
+	t.Parallel()
+	both := func(a, b *peer) { a.expectEOF(); a.Close(); b.expectEOF(); b.Close() }
+	for name, test := range map[string]struct {
+		route        slipswitch.Route
+		end          func(g *gateway, client, far *peer)
+		by, how, why string
+	}{
+		"client's FIN": {end: func(g *gateway, client, far *peer) {
+			client.CloseWrite()
+			far.expectEOF()
+			far.Close()
+			client.expectEOF()
+		}, by: "client", how: "FIN"},
+		"upstream's FIN": {end: func(g *gateway, client, far *peer) {
+			far.CloseWrite()
+			client.expectEOF()
+			client.Close()
+			far.expectEOF()
+		}, by: "upstream", how: "FIN"},
+		"client's RST": {end: func(g *gateway, client, far *peer) {
+			client.reset()
+			far.expectReset()
+		}, by: "client", how: "RST"},
+		"upstream's RST": {end: func(g *gateway, client, far *peer) {
+			far.reset()
+			client.expectReset()
+		}, by: "upstream", how: "RST"},
+		"client's Close": {end: func(g *gateway, client, far *peer) {
+			client.send(clientClose)
+			far.expect(clientClose)
+			far.send(serverClose)
+			far.Close()
+			client.expect(serverClose)
+			client.expectEOF()
+			client.Close()
+		}, by: "client", how: "close frame"},
+		"upstream's Close": {end: func(g *gateway, client, far *peer) {
+			far.send(serverClose)
+			client.expect(serverClose)
+			client.send(clientClose)
+			client.CloseWrite()
+			far.expect(clientClose)
+			far.expectEOF()
+			far.Close()
+		}, by: "upstream", how: "close frame"},
+		"idle": {route: slipswitch.Route{IdleTimeout: 100 * time.Millisecond}, end: func(g *gateway, client, far *peer) {
+			client.rest()
+			client.Close()
+			far.rest()
+			far.Close()
+		}, by: "gateway", how: "timeout", why: "idle"},
+		"idle, changed while open": {end: func(g *gateway, client, far *peer) {
+			g.tunnels(1)
+			r := slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://10.0.0.1:1"), IdleTimeout: 50 * time.Millisecond}
+			g.put(r)
+			client.rest()
+			client.Close()
+			far.rest()
+			far.Close()
+		}, by: "gateway", how: "timeout", why: "idle"},
+		"life": {route: slipswitch.Route{LifeTimeout: 200 * time.Millisecond}, end: func(g *gateway, client, far *peer) {
+			client.rest()
+			client.Close()
+			far.rest()
+			far.Close()
+		}, by: "gateway", how: "timeout", why: "life"},
+		"shutdown": {end: func(g *gateway, client, far *peer) {
+			g.tunnels(1)
+			done := make(chan error)
+			go func() { done <- g.Shutdown(context.Background()) }()
+			both(client, far)
+			if err := <-done; err != nil {
+				g.t.Errorf("Shutdown: %v", err)
+			}
+		}, by: "gateway", how: "policy", why: "shutdown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := tunneling(t)
+			r := test.route
+			r.Path, r.Upstreams = "/a", slipswitch.To(u.url)
+			g := startGateway(t, &slipswitch.Proxy{TunnelValue: func(r *http.Request) any { return r.Header.Get("Cookie") }}, r)
+			client := g.dial()
+			client.send(handshake("/a?token=secret", "Cookie: alice"))
+			if a := client.answer("GET"); a.StatusCode != 101 {
+				t.Fatalf("got %s", a.Status)
+			}
+			far := u.tunnel()
+			client.send(clientText)
+			far.expect(clientText)
+			far.send(serverText)
+			client.expect(serverText)
+			client.SetDeadline(time.Time{})
+			test.end(g, client, far)
+			got := g.report()
+			if got.By != test.by || got.How != test.how || got.Why != test.why {
+				t.Errorf("got %s, %s, %q; want %s, %s, %q", got.By, got.How, got.Why, test.by, test.how, test.why)
+			}
+			if got.ClientMessages != 1 || got.UpstreamMessages != 1 || got.Route.Path != "/a" || got.Upstream != u.url || got.Client != "127.0.0.1" ||
+				got.Value != "alice" || got.Opened.IsZero() || got.Closed.Before(got.Opened) || strings.Contains(fmt.Sprint(got), "secret") {
+				t.Errorf("got %+v", got)
+			}
+			g.tunnels(0)
+			if len(g.reports) > 0 {
+				t.Errorf("a second report: %+v", <-g.reports)
+			}
+		})
+	}
+}
+
+// TestIdleTimeoutIsRearmed by anything, a ping too, from either side.
+func TestIdleTimeoutIsRearmed(t *testing.T) {
+	t.Parallel()
+	u := tunneling(t)
+	r := route("/a", u)
+	r.IdleTimeout = 400 * time.Millisecond
+	g := startGateway(t, &slipswitch.Proxy{}, r)
+	client, far := g.open("/a", u)
+	began := time.Now()
+	for i := 0; time.Since(began) < 3*r.IdleTimeout; i++ {
+		<-time.After(r.IdleTimeout / 8)
+		if i%2 == 0 {
+			client.send(clientPing)
+			far.expect(clientPing)
+		} else {
+			far.send(serverPong)
+			client.expect(serverPong)
+		}
+	}
+	last := time.Now()
+	client.rest()
+	client.Close()
+	far.rest()
+	far.Close()
+	if got := g.report(); got.Why != "idle" || got.Closed.Sub(last) < r.IdleTimeout/2 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// TestHalfClose: one side has said all it will, the other goes on.
+func TestHalfClose(t *testing.T) {
+	t.Parallel()
+	u := tunneling(t)
+	g := startGateway(t, &slipswitch.Proxy{}, route("/a", u))
+	long := strings.Repeat("0123456789abcdef", 1<<16)
+	for name, ends := range map[string]func() (first, second *peer){
+		"client":   func() (*peer, *peer) { client, far := g.open("/a", u); return client, far },
+		"upstream": func() (*peer, *peer) { client, far := g.open("/a", u); return far, client },
+	} {
+		first, second := ends()
+		first.send("bye")
+		first.CloseWrite()
+		second.expect("bye")
+		second.expectEOF()
+		go func() {
+			second.send(long)
+			second.Close()
+		}()
+		if got, err := first.rest(); got != long || err != nil {
+			t.Errorf("%s: got %d of %d bytes, %v", name, len(got), len(long), err)
+		}
+		first.Close()
+		if r := g.report(); r.By != name || r.How != "FIN" {
+			t.Errorf("%s first: got %s, %s", name, r.By, r.How)
+		}
+	}
+}
+
+// TestShutdownWaitsForReports: its return is the end of all.
+func TestShutdownWaitsForReports(t *testing.T) {
+	t.Parallel()
+	u := tunneling(t)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	var told []uint64
+	g := startGateway(t, &slipswitch.Proxy{TunnelClosed: func(r slipswitch.CloseReport) {
+		entered <- struct{}{}
+		<-leave
+		told = append(told, r.Tunnel)
+	}}, route("/a", u))
+	const n = 5
+	for range n {
+		client, far := g.open("/a", u)
+		go func() { client.rest(); client.Close(); far.Close() }()
+	}
+	open := g.tunnels(n)
+	short, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := g.Shutdown(short); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v; want the context's error", err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- g.Shutdown(context.Background()) }()
+	for i := range n {
+		<-entered
+		select {
+		case err := <-done:
+			t.Fatalf("Shutdown returned %v before report %d", err, i)
+		default:
+		}
+		leave <- struct{}{}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if len(told) != n {
+		t.Errorf("got %d reports", len(told))
+	}
+	slices.Sort(told)
+	for i, tunnel := range open {
+		if told[i] != tunnel.ID() {
+			t.Errorf("got reports of %v", told)
+		}
+	}
+}
+
+// TestShutdownOpensNoTunnel: upgrades are refused from its begin on, also one
+// whose upstream answers later; plain requests are not its business.
+func TestShutdownOpensNoTunnel(t *testing.T) {
+	t.Parallel()
+	asked, answer := make(chan struct{}), make(chan struct{})
+	u := startScript(t, func(u *upstream, p *peer) bool {
+		r, err := p.request()
+		if err != nil {
+			return false
+		}
+		if r.Header.Get("Upgrade") == "" {
+			io.WriteString(p.TCPConn, ok("plain", "Connection: close"))
+			return false
+		}
+		asked <- struct{}{}
+		<-answer
+		io.WriteString(p.TCPConn, switching())
+		_, err = p.rest()
+		if err == nil {
+			t.Error("the upstream's connection ended with a FIN; want a reset")
+		}
+		return false
+	})
+	g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
+	client := g.dial()
+	client.send(handshake("/"))
+	<-asked
+	if err := g.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	close(answer)
+	for _, a := range []answerer{client, doer{g, handshake("/")}} {
+		if a := a.answer("GET"); a.StatusCode != 503 || !a.Close || a.Header.Get("Retry-After") != "1" || a.Header.Get("Proxy-Status") == "" {
+			t.Errorf("got %s %v; want 503", a.Status, a.Header)
+		}
+	}
+	if a := g.get("/"); a.body != "plain" {
+		t.Errorf("got %s", a.Status)
+	}
+	if len(g.reports) > 0 {
+		t.Errorf("got report %+v", <-g.reports)
+	}
+}
+
+type answerer interface{ answer(method string) answer }
+
+type doer struct {
+	g   *gateway
+	raw string
+}
+
+func (d doer) answer(string) answer { return d.g.do(d.raw) }
+
+// TestShutdownDuringUpgrades: whatever was opened is closed and reported when
+// it returns.
+func TestShutdownDuringUpgrades(t *testing.T) {
+	t.Parallel()
+	u := answering(t, switching())
+	for range 20 {
+		g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
+		opened := make(chan bool)
+		for range 8 {
+			go func() {
+				client := g.dial()
+				client.send(handshake("/"))
+				head, _ := client.head()
+				client.rest()
+				client.Close()
+				opened <- strings.HasPrefix(head, "HTTP/1.1 101 ")
+			}()
+		}
+		until(t, "a tunnel is open", func() bool { return len(slices.Collect(g.Tunnels())) > 0 })
+		if err := g.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		reports := len(g.reports)
+		tunnels := 0
+		for range 8 {
+			if <-opened {
+				tunnels++
+			}
+		}
+		if reports != tunnels || len(g.reports) != tunnels {
+			t.Errorf("%d tunnels, %d reports when Shutdown returned, %d in the end", tunnels, reports, len(g.reports))
+		}
+	}
+}
+
+// TestTunnelsLeakNothing: many of them, ended in all ways at once.
+func TestTunnelsLeakNothing(t *testing.T) {
+	t.Parallel()
+	u := tunneling(t)
+	g := startGateway(t, &slipswitch.Proxy{}, route("/a", u))
+	const n = 60
+	for i := range n {
+		client, far := g.open("/a", u)
+		go func() {
+			client.send(clientText)
+			switch i % 4 {
+			case 0:
+				client.reset()
+				far.rest()
+			case 1:
+				far.reset()
+				client.rest()
+			case 2:
+				client.CloseWrite()
+				far.rest()
+			case 3:
+				far.CloseWrite()
+				client.rest()
+			}
+			client.Close()
+			far.Close()
+		}()
+	}
+	seen := map[uint64]bool{}
+	for range n {
+		r := g.report()
+		if seen[r.Tunnel] {
+			t.Errorf("two reports of tunnel %d", r.Tunnel)
+		}
+		seen[r.Tunnel] = true
+	}
+	g.tunnels(0)
+}
