@@ -134,7 +134,7 @@ func (s *Sync) change(p plan) (bad map[int]error, err error) {
 			if i < 0 {
 				return nil, err
 			}
-			bad[i] = errors.Join(bad[i], fmt.Errorf("%s %.64q %s", wrong.Field, wrong.Value, wrong.Want))
+			bad[i] = errors.Join(bad[i], fmt.Errorf("%s %s", wrong.Field, wrong.Want)) // values may be secret
 		}
 	}
 }

@@ -54,8 +54,9 @@ func (f *Feed) Publish(b Batch) {
 	f.wake()
 }
 
-// Close ends all watches, those to come too, with an error.
-func (f *Feed) Close(err error) {
+// Fail ends all watches, those to come too, with an error; until it is called
+// with nil.
+func (f *Feed) Fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.err = err

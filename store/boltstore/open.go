@@ -112,7 +112,7 @@ func (s *Store) Close() error {
 		go s.commitAll()
 	}
 	s.mu.Unlock()
-	s.feed.Close(errClosed)
+	s.feed.Fail(errClosed)
 	<-s.finished
 	return nil
 }

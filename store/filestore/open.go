@@ -1,0 +1,189 @@
+// Package filestore takes routes from the JSON and YAML files of a directory,
+// and watches them.
+package filestore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"github.com/slipswitch/slipswitch/store"
+)
+
+const (
+	settle = 50 * time.Millisecond // files that are being changed are read when nothing has changed for so long,
+	hurry  = time.Second           // but not later than that
+	rescan = store.Heartbeat       // and all the same so often: some file systems do not tell
+)
+
+var errClosed = fmt.Errorf("%w: filestore: closed", store.ErrUnavailable)
+
+// A Store is a directory of route files: all in it that end in .json, .yaml or
+// .yml and do not begin with a dot. Each holds a list of routes, or an object
+// with the list as "routes" and their "owner". A route may have an "owner" of
+// its own. Unknown fields are errors.
+//
+//	owner: team-a
+//	routes:
+//	- path: /notebooks
+//	  upstreams: [http://10.0.0.7:8888]
+//	  idleTimeout: 120s
+//
+// Files are regular files of at most 1 MiB each; a symbolic link must stay in
+// the directory, as those of a mounted ConfigMap do, whose files change all at
+// once. A file that cannot be read, or is wrong anywhere, keeps the routes that
+// it last had, and is in quarantine with its name and line; what it holds is
+// never told. A key that several files claim for one owner is the first
+// file's, by name. Between owners, too, the files' order decides.
+//
+// Write keeps routes in the file written.json; others it does not touch. It is
+// not a store for many routes, nor for many writes: each rewrites the file.
+//
+// All methods may be called concurrently. Revisions count from Open on.
+type Store struct {
+	path string
+	feed store.Feed
+
+	mu      sync.Mutex // of scans and writes
+	root    *os.Root
+	files   map[string]*file
+	entries []store.Entry // of the last scan that has changed something
+
+	stop    context.CancelFunc
+	stopped chan struct{}
+}
+
+// Open begins to watch a directory, which must be there.
+func Open(path string) (*Store, error) {
+	s := &Store{path: path, files: make(map[string]*file), stopped: make(chan struct{})}
+	s.feed.Start(store.Position{Identity: rand.Text()})
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, fmt.Errorf("filestore: %w", err)
+	}
+	if err := watcher.Add(path); err != nil {
+		watcher.Close()
+		return nil, fmt.Errorf("filestore: %w", err)
+	}
+	if err := s.scan(); err != nil {
+		watcher.Close()
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	go s.follow(ctx, watcher)
+	return s, nil
+}
+
+// Close ends all watches. A second Close does nothing.
+func (s *Store) Close() error {
+	s.stop()
+	<-s.stopped
+	return nil
+}
+
+// Watch is as [store.Source] says. Every change is told as a full batch.
+func (s *Store) Watch(ctx context.Context, from store.Position) iter.Seq2[store.Batch, error] {
+	return s.feed.Watch(ctx, from, s.full)
+}
+
+func (s *Store) full() (store.Batch, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return store.Batch{Position: s.feed.Position(), Full: true, Entries: s.entries}, nil
+}
+
+// follow scans the directory whenever it may have changed.
+func (s *Store) follow(ctx context.Context, watcher *fsnotify.Watcher) {
+	defer close(s.stopped)
+	defer watcher.Close()
+	defer s.close()
+	ticker := time.NewTicker(rescan)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-watcher.Events:
+			s.settle(ctx, watcher)
+		case <-watcher.Errors: // events were lost, maybe
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		s.rescan(watcher)
+		s.mu.Unlock()
+	}
+}
+
+// settle waits until no more events come.
+func (s *Store) settle(ctx context.Context, watcher *fsnotify.Watcher) {
+	late := time.NewTimer(hurry)
+	defer late.Stop()
+	quiet := time.NewTimer(settle)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-watcher.Events:
+			quiet.Reset(settle)
+		case <-quiet.C:
+			return
+		case <-late.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// rescan scans, and has the watcher follow a directory that has taken the
+// watched one's place. The lock is held.
+func (s *Store) rescan(watcher *fsnotify.Watcher) {
+	was := s.root
+	err := s.scanLocked()
+	if s.root != was {
+		watcher.Remove(s.path)
+		watcher.Add(s.path)
+		err = s.scanLocked() // what has changed before
+	}
+	s.feed.Fail(err)
+}
+
+func (s *Store) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.feed.Fail(errClosed)
+	if s.root != nil {
+		s.root.Close()
+		s.root = nil
+	}
+}
+
+func (s *Store) scan() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.scanLocked()
+}
+
+// closed reports whether the store is. The lock is held.
+func (s *Store) closed() bool {
+	select {
+	case <-s.stopped:
+		return true
+	default:
+		return false
+	}
+}
+
+// unavailable wraps an error of the directory.
+func unavailable(err error) error {
+	if errors.Is(err, store.ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: filestore: %w", store.ErrUnavailable, err)
+}

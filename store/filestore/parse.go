@@ -1,0 +1,122 @@
+package filestore
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+
+	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/store"
+)
+
+// parse reads a file of routes: a list of them, or an object with the list as
+// "routes" and, maybe, their "owner". Each route may name its own "owner".
+func parse(name string, data []byte) (entries []store.Entry, err error) {
+	var v value
+	if path.Ext(name) == ".json" {
+		v, err = parseJSON(data)
+	} else {
+		v, err = parseYAML(data)
+	}
+	if err == nil {
+		entries, err = routes(name, v)
+	}
+	if f, ok := err.(*fault); ok {
+		return nil, fmt.Errorf("filestore: %s: %w", where(name, f.line), f)
+	}
+	return entries, err
+}
+
+func where(name string, line int) string {
+	if line == 0 {
+		return name
+	}
+	return fmt.Sprintf("%s:%d", name, line)
+}
+
+func routes(name string, v value) ([]store.Entry, error) {
+	owner := ""
+	if v.kind == object {
+		line := v.line
+		members := v.members
+		v = value{line: line}
+		for _, m := range members {
+			switch m.name {
+			case "owner":
+				var err error
+				if owner, err = text(m); err != nil {
+					return nil, err
+				}
+			case "routes":
+				v = m.value
+			default:
+				return nil, faultAt(m.line, m.name, `must not stand here: the file must be a list of routes, or have "owner" and "routes"`)
+			}
+		}
+	}
+	if v.kind != list {
+		return nil, faultAt(v.line, "", `must be a list of routes, or have one as "routes"`)
+	}
+	entries := make([]store.Entry, len(v.items))
+	for i, item := range v.items {
+		e, err := route(owner, item)
+		if err != nil {
+			return nil, err
+		}
+		e.Where = where(name, item.line)
+		entries[i] = e
+	}
+	return entries, nil
+}
+
+// route reads one route. Whether it makes sense is for the router to say.
+func route(owner string, v value) (e store.Entry, err error) {
+	if v.kind != object {
+		return e, faultAt(v.line, "", "must be a route here")
+	}
+	e.Owner, e.Route = owner, new(slipswitch.Route)
+	plain := value{kind: object}
+	for _, m := range v.members {
+		if m.name == "owner" {
+			if e.Owner, err = text(m); err != nil {
+				return e, err
+			}
+			continue
+		}
+		alone := value{kind: object, members: []member{m}}
+		if err := json.Unmarshal(alone.appendJSON(nil), new(slipswitch.Route)); err != nil {
+			return e, fieldFault(m, err)
+		}
+		plain.members = append(plain.members, m)
+	}
+	if err := json.Unmarshal(plain.appendJSON(nil), e.Route); err != nil {
+		return e, faultAt(v.line, "", "must be a route")
+	}
+	if e.Key, err = e.Route.Key().Canonical(); err != nil {
+		return e, faultAt(v.line, "", "%s", quoted.ReplaceAllString(err.Error(), ""))
+	}
+	return e, nil
+}
+
+func text(m member) (s string, err error) {
+	if m.value.kind != scalar || json.Unmarshal(m.value.scalar, &s) != nil {
+		return "", faultAt(m.line, m.name, "must be a text")
+	}
+	return s, nil
+}
+
+// quoted are the values in an error's text.
+var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*" ?`)
+
+// fieldFault says what is wrong with a field, without its value.
+func fieldFault(m member, err error) error {
+	switch {
+	case strings.Contains(err.Error(), fmt.Sprintf("unknown field %q", m.name)):
+		return faultAt(m.line, m.name, "is no field of a route")
+	case strings.HasSuffix(m.name, "Timeout"):
+		return faultAt(m.value.line, m.name, `must be a duration such as "120s" or "1h30m"`)
+	}
+	return faultAt(m.value.line, m.name, "must be of the type that the field has")
+}
