@@ -250,13 +250,15 @@ func (t *portable) endOf(f *flow) {
 	now := p.machine.clock.now()
 	f.eof = true
 	t.mu.Lock()
-	broken, shut := t.ends[src].broken, t.ends[src].fin != 0
-	t.mu.Unlock()
-	if tcp, ok := socket(t.conns[src]).(*net.TCPConn); ok && !broken && !shut && wasReset(tcp) {
-		t.broke(src, syscall.ECONNRESET)
-		broken = true
+	broken, reset := t.ends[src].broken, false
+	if tcp, ok := socket(t.conns[src]).(*net.TCPConn); ok && t.ends[src].fin == 0 {
+		reset = wasReset(tcp) // under mu, so that it is not being shut down meanwhile
 	}
-	if broken {
+	t.mu.Unlock()
+	if reset {
+		t.broke(src, syscall.ECONNRESET)
+	}
+	if broken || reset {
 		return // no FIN: the reset is passed on
 	}
 	p.halve(src, now)
