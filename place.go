@@ -53,19 +53,21 @@ func (p *place) openTunnels() int {
 func (p *place) turn(to *leaf) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.leaf.Store(to)
+	from := p.leaf.Swap(to)
 	if to != nil {
 		for t := range p.tunnels {
 			t.pair.SetIdleTimeout(to.route.IdleTimeout)
 		}
 	}
+	p.departs(from, to, p.tunnels)
 	return len(p.tunnels) > 0
 }
 
-// enter adds a tunnel, and returns the place that it is at: another one if the
-// route was deleted and put again since the lookup.
-func (p *place) enter(r *Router, t *Tunnel) *place {
-	if p.add(t, false) {
+// enter adds a tunnel that l has opened, and returns the place that it is at:
+// another one if the route was deleted and put again since the lookup.
+func (l *leaf) enter(r *Router, t *Tunnel) *place {
+	p := l.place
+	if p.add(t, l, false) {
 		return p
 	}
 	r.mu.Lock()
@@ -77,16 +79,24 @@ func (p *place) enter(r *Router, t *Tunnel) *place {
 	} else {
 		r.keep(p)
 	}
-	p.add(t, true)
+	p.add(t, l, true)
 	return p
 }
 
-// add adds a tunnel if the place is in use, or anyway.
-func (p *place) add(t *Tunnel, anyway bool) bool {
+// add adds a tunnel if the place is in use, or anyway. What has changed since l
+// opened it changes for it now.
+func (p *place) add(t *Tunnel, l *leaf, anyway bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !anyway && p.leaf.Load() == nil && len(p.tunnels) == 0 {
+	now := p.leaf.Load()
+	if !anyway && now == nil && len(p.tunnels) == 0 {
 		return false
+	}
+	if now != nil && now.route.IdleTimeout != l.route.IdleTimeout {
+		t.pair.SetIdleTimeout(now.route.IdleTimeout)
+	}
+	if now != l {
+		p.departs(l, now, map[*Tunnel]struct{}{t: {}})
 	}
 	if p.tunnels == nil {
 		p.tunnels = make(map[*Tunnel]struct{})

@@ -550,7 +550,9 @@ func (g *gateway) open(target string, u *upstream) (client, far *peer) {
 		g.t.Fatalf("upgrade: %s %s", a.Status, a.body)
 	}
 	client.SetDeadline(time.Time{})
-	return client, u.tunnel()
+	far = u.tunnel()
+	g.t.Cleanup(func() { far.Close() })
+	return client, far
 }
 
 // dialer returns a DialContext that tells of each address and connects to none.

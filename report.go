@@ -7,6 +7,23 @@ import (
 	"github.com/slipswitch/slipswitch/internal/splice"
 )
 
+// Why says for what reason the gateway ended a tunnel, or when it was ended by a
+// peer that had sent its FIN and then nothing: WhyLinger.
+type Why string
+
+const (
+	WhyIdle            Why = "idle"             // Route.IdleTimeout: no byte either way
+	WhyStall           Why = "stall"            // Route.StallTimeout: a peer took nothing
+	WhyLife            Why = "life"             // Route.LifeTimeout
+	WhyLinger          Why = "linger"           // 30 s without a byte after one side had ended
+	WhyRouteDeleted    Why = "route deleted"    // Route.OnDelete
+	WhyUpstreamRemoved Why = "upstream removed" // Route.OnUpstreamRemoved
+	WhyDrain           Why = "drain"            // Proxy.Drain
+	WhyShutdown        Why = "shutdown"         // Proxy.Shutdown or Close
+	WhyAdmin           Why = "admin"            // Tunnel.Close
+	WhyLoginExpired    Why = "login expired"    // Proxy.Reauthorize
+)
+
 // A CloseReport says who ended a tunnel, how and why. Each tunnel that was
 // opened yields exactly one. It never holds a query: tokens stand there.
 type CloseReport struct {

@@ -79,6 +79,15 @@ type Route struct {
 	// LifeTimeout ends a tunnel so long after it was opened. Zero: none.
 	LifeTimeout time.Duration `json:"-"`
 
+	// OnDelete is what becomes of the route's tunnels when it is deleted, and
+	// put again neither in the same batch nor before OnDelete.After is over.
+	OnDelete Ending `json:"onDelete,omitzero"`
+
+	// OnUpstreamRemoved is what becomes of tunnels to an upstream that the route
+	// has listed until it was replaced by this one. No other change to a route
+	// ends tunnels.
+	OnUpstreamRemoved Ending `json:"onUpstreamRemoved,omitzero"`
+
 	// Labels are for selecting routes.
 	Labels map[string]string `json:"labels,omitempty"`
 
@@ -106,6 +115,8 @@ func (r *Route) Equal(other *Route) bool {
 		r.StallTimeout == other.StallTimeout &&
 		r.IdleTimeout == other.IdleTimeout &&
 		r.LifeTimeout == other.LifeTimeout &&
+		r.OnDelete == other.OnDelete &&
+		r.OnUpstreamRemoved == other.OnUpstreamRemoved &&
 		maps.Equal(r.Labels, other.Labels) &&
 		bytes.Equal(r.Meta, other.Meta)
 }
@@ -159,6 +170,8 @@ func (r *Route) validate(wrong func(field, value, want string)) {
 			wrong(t.field, t.value.String(), "must not be negative")
 		}
 	}
+	r.OnDelete.validate("onDelete", wrong)
+	r.OnUpstreamRemoved.validate("onUpstreamRemoved", wrong)
 	if r.Meta != nil && !json.Valid(r.Meta) {
 		wrong("meta", string(r.Meta[:min(len(r.Meta), 32)]), "must be a JSON value")
 	}
@@ -170,7 +183,8 @@ func (r *Route) validate(wrong func(field, value, want string)) {
 // jsonSize returns the length of the route as JSON, or less than the limit if
 // it cannot be near it.
 func (r *Route) jsonSize() int {
-	n := len(r.Host) + len(r.Path) + len(r.UpstreamHost) + len(r.TLSProfile) + len(r.OpaqueQuery) + len(r.Meta)
+	n := len(r.Host) + len(r.Path) + len(r.UpstreamHost) + len(r.TLSProfile) + len(r.OpaqueQuery) + len(r.Meta) +
+		len(r.OnDelete.Reason) + len(r.OnUpstreamRemoved.Reason)
 	for _, u := range r.Upstreams {
 		n += len(u.URL) + 16
 	}
@@ -233,8 +247,8 @@ func (r *Route) UnmarshalJSON(data []byte) error {
 }
 
 // DecodeRoute reads a route as a store keeps it, maybe for a later version of
-// this package: fields that routes do not have are no error, but returned. Of
-// an upstream such fields are left out. In all else it is UnmarshalJSON.
+// this package: fields that routes do not have are no error, but returned. In
+// upstreams and endings they are left out. In all else it is UnmarshalJSON.
 func DecodeRoute(data []byte) (route Route, unknown map[string]json.RawMessage, err error) {
 	strict := json.Unmarshal(data, &route)
 	if strict == nil {
@@ -246,8 +260,11 @@ func DecodeRoute(data []byte) (route Route, unknown map[string]json.RawMessage, 
 	}
 	unknown = leaveOut(fields, routeFields)
 	for name, value := range fields {
-		if strings.EqualFold(name, "upstreams") {
+		switch strings.ToLower(name) {
+		case "upstreams":
 			fields[name] = plainUpstreams(value)
+		case "ondelete", "onupstreamremoved":
+			fields[name] = plainObject(value, endingFields)
 		}
 	}
 	known, err := json.Marshal(fields)
@@ -268,13 +285,21 @@ func plainUpstreams(data json.RawMessage) json.RawMessage {
 		return data
 	}
 	for i, upstream := range upstreams {
-		var fields map[string]json.RawMessage
-		if json.Unmarshal(upstream, &fields) == nil && fields != nil {
-			leaveOut(fields, upstreamFields)
-			upstreams[i], _ = json.Marshal(fields)
-		}
+		upstreams[i] = plainObject(upstream, upstreamFields)
 	}
 	plain, _ := json.Marshal(upstreams)
+	return plain
+}
+
+// plainObject returns an object with nothing but its known fields, and anything
+// else as it came.
+func plainObject(data json.RawMessage, known []string) json.RawMessage {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(data, &fields) != nil || fields == nil {
+		return data
+	}
+	leaveOut(fields, known)
+	plain, _ := json.Marshal(fields)
 	return plain
 }
 
@@ -293,6 +318,7 @@ func leaveOut(fields map[string]json.RawMessage, known []string) map[string]json
 var (
 	routeFields    = jsonFields(reflect.TypeFor[routeJSON]())
 	upstreamFields = jsonFields(reflect.TypeFor[Upstream]())
+	endingFields   = jsonFields(reflect.TypeFor[endingJSON]())
 )
 
 // jsonFields returns the names that a struct's fields have as JSON.

@@ -23,7 +23,9 @@ func fullRoute() slipswitch.Route {
 		Protocols: []string{"spdy/3.1"}, OpaqueQuery: "skipWebSocketFrames=true", MaxBody: 1 << 30,
 		DialTimeout: 1 * time.Second, HandshakeTimeout: 2 * time.Second, HeaderTimeout: 3 * time.Second, StreamTimeout: 4 * time.Second,
 		StallTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, LifeTimeout: 90 * time.Minute,
-		Labels: map[string]string{"workspace": "7"}, Meta: json.RawMessage(`{"user":"ada"}`),
+		OnDelete:          slipswitch.Ending{Close: true, After: time.Minute, Window: 30 * time.Second, Code: 4001, Reason: "deleted"},
+		OnUpstreamRemoved: slipswitch.Ending{Close: true},
+		Labels:            map[string]string{"workspace": "7"}, Meta: json.RawMessage(`{"user":"ada"}`),
 	}
 }
 
@@ -52,7 +54,8 @@ func TestRouteJSONRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`"idleTimeout":"2m0s"`, `"lifeTimeout":"1h30m0s"`, `"upstreams":["http://10.0.0.7:8080","https://10.0.0.8/base"]`} {
+	for _, want := range []string{`"idleTimeout":"2m0s"`, `"lifeTimeout":"1h30m0s"`, `"upstreams":["http://10.0.0.7:8080","https://10.0.0.8/base"]`,
+		`"onDelete":{"close":true,"code":4001,"reason":"deleted","after":"1m0s","window":"30s"}`, `"onUpstreamRemoved":{"close":true}`} {
 		if !bytes.Contains(text, []byte(want)) {
 			t.Errorf("got %s; want %s in it", text, want)
 		}
@@ -72,6 +75,8 @@ func TestRouteJSONIsStrict(t *testing.T) {
 		{`{"path":"/a","upstreams":["http://a"],"idleTimeout":120}`, "idleTimeout"},
 		{`{"path":"/a","upstreams":["http://a"],"idleTimeout":"120"}`, `"120s"`},
 		{`{"path":"/a","upstreams":[{"url":"http://a","wieght":1}]}`, `"wieght"`},
+		{`{"path":"/a","upstreams":["http://a"],"onDelete":{"clsoe":true}}`, `"clsoe"`},
+		{`{"path":"/a","upstreams":["http://a"],"onDelete":{"close":true,"after":5}}`, "after"},
 		{`{"path":7}`, "path"},
 		{`[]`, "array"},
 	} {
@@ -123,6 +128,14 @@ func TestPutRefuses(t *testing.T) {
 		{"protocol h2c", "protocols[0]", func(r *slipswitch.Route) { r.Protocols = []string{"h2c"} }},
 		{"negative body", "maxBody", func(r *slipswitch.Route) { r.MaxBody = -1 }},
 		{"negative timeout", "idleTimeout", func(r *slipswitch.Route) { r.IdleTimeout = -1 }},
+		{"ending without close", "onDelete.close", func(r *slipswitch.Route) { r.OnDelete.After = time.Minute }},
+		{"ending before the event", "onDelete.after", func(r *slipswitch.Route) { r.OnDelete = slipswitch.Ending{Close: true, After: -1} }},
+		{"ending window", "onUpstreamRemoved.window", func(r *slipswitch.Route) { r.OnUpstreamRemoved = slipswitch.Ending{Close: true, Window: -1} }},
+		{"ending code", "onDelete.code", func(r *slipswitch.Route) { r.OnDelete = slipswitch.Ending{Close: true, Code: 1005} }},
+		{"ending reason", "onDelete.reason", func(r *slipswitch.Route) {
+			r.OnDelete = slipswitch.Ending{Close: true, Reason: strings.Repeat("a", 124)}
+		}},
+		{"ending reason in Latin-1", "onDelete.reason", func(r *slipswitch.Route) { r.OnDelete = slipswitch.Ending{Close: true, Reason: "\xfc"} }},
 		{"meta", "meta", func(r *slipswitch.Route) { r.Meta = json.RawMessage("{") }},
 		{"too long", "route", func(r *slipswitch.Route) { r.Labels = map[string]string{"a": strings.Repeat("x", slipswitch.MaxRoute)} }},
 		{"too long once escaped", "route", func(r *slipswitch.Route) {

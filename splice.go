@@ -9,7 +9,7 @@ import (
 // This file is the seam to the engine: two connections in, one end out.
 
 // run hands a tunnel's connections to the engine.
-func (t *Tunnel) run(at *place, c splice.Config) {
+func (t *Tunnel) run(by *leaf, c splice.Config) {
 	p := t.proxy
 	t.opened = time.Now()
 	var end splice.End
@@ -20,12 +20,9 @@ func (t *Tunnel) run(at *place, c splice.Config) {
 		}
 	}
 	t.pair = p.engine.Start(c)
-	t.place = at.enter(p.Router, t)
-	if l := t.place.leaf.Load(); l != nil && l.route.IdleTimeout != c.IdleTimeout {
-		t.pair.SetIdleTimeout(l.route.IdleTimeout)
-	}
+	t.place = by.enter(p.Router, t)
 	if !p.tunnels.enter(t) {
-		t.pair.Close("shutdown", 0, "") // Shutdown began meanwhile
+		t.shutDown() // that began meanwhile
 	}
 	if !t.state.CompareAndSwap(tunnelStarting, tunnelOpen) {
 		t.finish(end)
@@ -34,6 +31,7 @@ func (t *Tunnel) run(at *place, c splice.Config) {
 
 // finish is called once, when both connections are closed.
 func (t *Tunnel) finish(end splice.End) {
+	t.state.Store(tunnelEnded)
 	t.place.use(trafficOf(end.Stats).LastActive)
 	t.place.leave(t.proxy.Router, t)
 	t.proxy.reports.add(t.report(end))

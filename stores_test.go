@@ -54,9 +54,11 @@ func TestKeyCanonical(t *testing.T) {
 
 func TestDecodeRoute(t *testing.T) {
 	const later = `{"path":"/a","Upstreams":["http://a",{"url":"http://b","weight":3}],"idleTimeout":"2m",
-		"stripPath":false,"shade":{"of":["green"]},"maxBody":7}`
+		"stripPath":false,"shade":{"of":["green"]},"maxBody":7,
+		"onDelete":{"close":true,"after":"1m","shade":7}}`
 	got, unknown, err := slipswitch.DecodeRoute([]byte(later))
-	want := slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://a", "http://b"), IdleTimeout: 2 * time.Minute, MaxBody: 7}
+	want := slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://a", "http://b"), IdleTimeout: 2 * time.Minute, MaxBody: 7,
+		OnDelete: slipswitch.Ending{Close: true, After: time.Minute}}
 	if err != nil || !got.Equal(&want) {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}

@@ -24,6 +24,8 @@ type Tunnel struct {
 	place    *place
 	pair     *splice.Pair
 	state    atomic.Int32
+
+	departure *departure // what is to end it; place.mu is held
 }
 
 // States of a tunnel. It may end before its start has returned.

@@ -364,7 +364,7 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
 	first, _ := h.reader.Peek(h.reader.Buffered())
 	route := x.match.Route
-	t.run(x.match.leaf.place, splice.Config{
+	t.run(x.match.leaf, splice.Config{
 		Client: conn, Upstream: h.conn,
 		FromClient: early, FromUpstream: first,
 		Opaque:       x.opaque,

@@ -1,0 +1,442 @@
+package slipswitch_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// A frame is a WebSocket frame as it was on the wire, its payload unmasked.
+type frame struct {
+	opcode  byte
+	final   bool
+	masked  bool
+	payload string
+}
+
+// frame reads one frame of less than 64 KiB.
+func (p *peer) frame() (f frame, err error) {
+	p.SetReadDeadline(time.Now().Add(wait))
+	var head [4]byte
+	if _, err := io.ReadFull(p.r, head[:2]); err != nil {
+		return f, err
+	}
+	f.final, f.opcode, f.masked = head[0]&0x80 != 0, head[0]&0x0f, head[1]&0x80 != 0
+	length := int(head[1] & 0x7f)
+	if length == 126 {
+		if _, err := io.ReadFull(p.r, head[2:]); err != nil {
+			return f, err
+		}
+		length = int(binary.BigEndian.Uint16(head[2:]))
+	}
+	var key [4]byte
+	if f.masked {
+		if _, err := io.ReadFull(p.r, key[:]); err != nil {
+			return f, err
+		}
+	}
+	payload := make([]byte, length)
+	if _, err := io.ReadFull(p.r, payload); err != nil {
+		return f, err
+	}
+	for i := range payload {
+		payload[i] ^= key[i&3]
+	}
+	f.payload = string(payload)
+	return f, nil
+}
+
+// text returns a frame of text, from a client masked with zeros.
+func text(fromClient bool, payload string) string { return wsFrame(0x81, fromClient, payload) }
+
+func wsFrame(first byte, fromClient bool, payload string) string {
+	head := []byte{first, byte(len(payload))}
+	if len(payload) > 125 {
+		head = binary.BigEndian.AppendUint16([]byte{first, 126}, uint16(len(payload)))
+	}
+	if fromClient {
+		head[1] |= 0x80
+		head = append(head, 0, 0, 0, 0)
+	}
+	return string(head) + payload
+}
+
+func closeFrame(fromClient bool, code uint16, reason string) string {
+	return wsFrame(0x88, fromClient, string(binary.BigEndian.AppendUint16(nil, code))+reason)
+}
+
+// told wants a Close frame next, answers it, and wants the end behind it.
+func (p *peer) told(fromGatewayTo string, code uint16, reason string) {
+	p.t.Helper()
+	upstream := fromGatewayTo == "upstream"
+	f, err := p.frame()
+	if want := string(binary.BigEndian.AppendUint16(nil, code)) + reason; err != nil || f.opcode != 8 || f.payload != want || f.masked != upstream {
+		p.t.Errorf("the %s got %+v, %v; want a Close frame %d %q", fromGatewayTo, f, err, code, reason)
+		return
+	}
+	p.send(closeFrame(!upstream, code, ""))
+	p.CloseWrite()
+	p.expectEOF()
+}
+
+// both wants both ends of a tunnel to be told.
+func both(client, far *peer, code uint16, reason string) {
+	client.t.Helper()
+	client.told("client", code, reason)
+	far.told("upstream", code, reason)
+}
+
+// carries wants a tunnel to carry messages both ways.
+func carries(client, far *peer) {
+	client.t.Helper()
+	client.send(text(true, "ping"))
+	far.expect(text(true, "ping"))
+	far.send(text(false, "pong"))
+	client.expect(text(false, "pong"))
+}
+
+// wantReport wants the next report to be of the gateway's doing.
+func (g *gateway) wantReport(why slipswitch.Why) {
+	g.t.Helper()
+	if r := g.report(); r.By != "gateway" || r.How != "policy" || slipswitch.Why(r.Why) != why {
+		g.t.Errorf("report: by %s, %s, %s; want by gateway, policy, %s", r.By, r.How, r.Why, why)
+	}
+}
+
+// What becomes of a tunnel is what its route says, and only when the route is
+// deleted or no longer lists its upstream.
+func TestRoutePolicies(t *testing.T) {
+	at := slipswitch.Key{Host: host, Path: "/a"}
+	for _, test := range []struct {
+		name     string
+		onDelete slipswitch.Ending
+		onRemove slipswitch.Ending
+		change   func(g *gateway, r slipswitch.Route, other *upstream)
+		why      slipswitch.Why // empty: it stays
+		code     uint16
+		reason   string
+	}{
+		{"deleted, keep", slipswitch.Ending{}, slipswitch.Ending{Close: true}, deletes(at), "", 0, ""},
+		{"deleted, close", slipswitch.Ending{Close: true}, slipswitch.Ending{}, deletes(at), slipswitch.WhyRouteDeleted, 1001, "route deleted"},
+		{"deleted, close with a word", slipswitch.Ending{Close: true, Code: 4001, Reason: "grüße\n"}, slipswitch.Ending{}, deletes(at), slipswitch.WhyRouteDeleted, 4001, "grüße\n"},
+		{"deleted, drain", slipswitch.Ending{Close: true, After: 20 * time.Millisecond, Window: time.Second}, slipswitch.Ending{}, deletes(at), slipswitch.WhyRouteDeleted, 1001, "route deleted"},
+		{"equal", slipswitch.Ending{Close: true}, slipswitch.Ending{Close: true}, func(g *gateway, r slipswitch.Route, _ *upstream) { g.put(r) }, "", 0, ""},
+		{"other options", slipswitch.Ending{Close: true}, slipswitch.Ending{Close: true}, func(g *gateway, r slipswitch.Route, _ *upstream) {
+			r.StripPath, r.MaxBody = true, 7
+			g.put(r)
+		}, "", 0, ""},
+		{"one more upstream", slipswitch.Ending{Close: true}, slipswitch.Ending{Close: true}, func(g *gateway, r slipswitch.Route, other *upstream) {
+			r.Upstreams = append(r.Upstreams, slipswitch.To(other.url)...)
+			g.put(r)
+		}, "", 0, ""},
+		{"upstream with another path", slipswitch.Ending{Close: true}, slipswitch.Ending{Close: true}, func(g *gateway, r slipswitch.Route, _ *upstream) {
+			r.Upstreams = slipswitch.To(r.Upstreams[0].URL + "/base")
+			g.put(r)
+		}, "", 0, ""},
+		{"upstream removed, keep", slipswitch.Ending{Close: true}, slipswitch.Ending{}, moves, "", 0, ""},
+		{"upstream removed, close", slipswitch.Ending{}, slipswitch.Ending{Close: true}, moves, slipswitch.WhyUpstreamRemoved, 1012, "upstream removed"},
+		{"upstream removed, drain", slipswitch.Ending{}, slipswitch.Ending{Close: true, After: 20 * time.Millisecond, Code: 1001, Reason: "moved"}, moves, slipswitch.WhyUpstreamRemoved, 1001, "moved"},
+		{"a policy that comes with the move", slipswitch.Ending{}, slipswitch.Ending{}, func(g *gateway, r slipswitch.Route, other *upstream) {
+			r.OnUpstreamRemoved.Close = true
+			moves(g, r, other)
+		}, slipswitch.WhyUpstreamRemoved, 1012, "upstream removed"},
+		{"a policy that comes behind the move", slipswitch.Ending{}, slipswitch.Ending{}, func(g *gateway, r slipswitch.Route, other *upstream) {
+			moves(g, r, other)
+			r.OnUpstreamRemoved.Close = true
+			moves(g, r, other)
+		}, "", 0, ""},
+		{"a longer prefix", slipswitch.Ending{Close: true}, slipswitch.Ending{Close: true}, func(g *gateway, r slipswitch.Route, other *upstream) {
+			r.Path, r.Upstreams = "/a/socket", slipswitch.To(other.url)
+			g.put(r)
+		}, "", 0, ""},
+		{"deleted and put in one batch", slipswitch.Ending{Close: true}, slipswitch.Ending{Close: true}, func(g *gateway, r slipswitch.Route, _ *upstream) {
+			r.Host = host
+			g.Router.Apply(nil, slipswitch.Change{Delete: &at}, slipswitch.Change{Put: &r})
+		}, "", 0, ""},
+		{"deleted, and back before the delay is over", slipswitch.Ending{Close: true, After: 50 * time.Millisecond}, slipswitch.Ending{}, func(g *gateway, r slipswitch.Route, _ *upstream) {
+			deletes(at)(g, r, nil)
+			g.put(r)
+		}, "", 0, ""},
+		{"deleted with a delay, then at once", slipswitch.Ending{Close: true, After: time.Hour}, slipswitch.Ending{}, func(g *gateway, r slipswitch.Route, other *upstream) {
+			deletes(at)(g, r, nil)
+			r.OnDelete.After = 0
+			r.Upstreams = slipswitch.To(other.url)
+			g.put(r)
+			deletes(at)(g, r, nil)
+		}, slipswitch.WhyRouteDeleted, 1001, "route deleted"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			u, other := tunneling(t), tunneling(t)
+			r, elsewhere := route("/a", u), route("/b", u)
+			r.OnDelete, r.OnUpstreamRemoved = test.onDelete, test.onRemove
+			elsewhere.OnDelete, elsewhere.OnUpstreamRemoved = slipswitch.Ending{Close: true}, slipswitch.Ending{Close: true}
+			g := startGateway(t, new(slipswitch.Proxy), r, elsewhere)
+			client, far := g.open("/a/socket", u)
+			apart, farApart := g.open("/b", u)
+			g.tunnels(2)
+			test.change(g, r, other)
+			if test.why != "" {
+				both(client, far, test.code, test.reason)
+				g.wantReport(test.why)
+			} else {
+				time.Sleep(100 * time.Millisecond) // for what must not come
+				carries(client, far)
+			}
+			carries(apart, farApart)
+		})
+	}
+}
+
+func deletes(k slipswitch.Key) func(*gateway, slipswitch.Route, *upstream) {
+	return func(g *gateway, _ slipswitch.Route, _ *upstream) {
+		g.t.Helper()
+		if _, err := g.Router.Apply(nil, slipswitch.Change{Delete: &k}); err != nil {
+			g.t.Error(err)
+		}
+	}
+}
+
+func moves(g *gateway, r slipswitch.Route, other *upstream) {
+	g.t.Helper()
+	r.Upstreams = slipswitch.To(other.url)
+	g.put(r)
+}
+
+// A route that changes between lookup and 101 changes for the tunnel, too.
+func TestPolicyDuringHandshake(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	u := startScript(t, func(u *upstream, p *peer) bool {
+		if _, err := p.request(); err != nil {
+			return false
+		}
+		close(asked)
+		<-answer
+		_, err := io.WriteString(p.TCPConn, switching())
+		return err == nil
+	})
+	r := route("/a", u)
+	r.OnDelete = slipswitch.Ending{Close: true, Code: 4001}
+	g := startGateway(t, new(slipswitch.Proxy), r)
+	client := g.dial()
+	client.send(handshake("/a"))
+	<-asked
+	deletes(slipswitch.Key{Host: host, Path: "/a"})(g, r, nil)
+	close(answer)
+	if a := client.answer("GET"); a.StatusCode != 101 {
+		t.Fatalf("got %s", a.Status)
+	}
+	both(client, u.tunnel(), 4001, "route deleted")
+	g.wantReport(slipswitch.WhyRouteDeleted)
+}
+
+func TestTunnelClose(t *testing.T) {
+	u := tunneling(t)
+	g := startGateway(t, new(slipswitch.Proxy), route("/a", u))
+	for _, test := range []struct{ reason, told string }{
+		{"", "admin"},
+		{"one\nline \"more\"", "one\nline \"more\""},
+		{strings.Repeat("a", 124), strings.Repeat("a", 123)},
+		{strings.Repeat("é", 62), strings.Repeat("é", 61)},
+		{"bad \xff UTF-8", "bad "},
+	} {
+		client, far := g.open("/a", u)
+		tunnel := g.tunnels(1)[0]
+		for _, code := range []uint16{0, 999, 1004, 1005, 1006, 1015, 2999, 5000} {
+			if err := tunnel.Close(code, "x"); err == nil {
+				t.Errorf("code %d: no error", code)
+			}
+		}
+		carries(client, far)
+		if err := tunnel.Close(4321, test.reason); err != nil {
+			t.Fatal(err)
+		}
+		both(client, far, 4321, test.told)
+		g.wantReport(slipswitch.WhyAdmin)
+		if err := tunnel.Close(4321, "again"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A Close frame comes between frames, also between those of one message, and
+// nothing after it.
+func TestCloseWaitsForTheFrame(t *testing.T) {
+	u := tunneling(t)
+	g := startGateway(t, new(slipswitch.Proxy), route("/a", u))
+	client, far := g.open("/a", u)
+	first, second := wsFrame(0x01, false, "half of a "), wsFrame(0x80, false, "message")
+	far.send(first + second[:4])
+	client.expect(first + second[:4])
+	if err := g.tunnels(1)[0].Close(1001, "enough"); err != nil {
+		t.Fatal(err)
+	}
+	far.told("upstream", 1001, "enough") // that way the boundary is now
+	if r := len(g.reports); r != 0 {
+		t.Error("the tunnel has ended inside of a frame")
+	}
+	_ = client
+}
+
+// Whoever ends first is named, also when the gateway is about to.
+func TestCloseMeetsThePeersEnd(t *testing.T) {
+	u := tunneling(t)
+	g := startGateway(t, new(slipswitch.Proxy), route("/a", u))
+	for i := range 50 {
+		client, far := g.open("/a", u)
+		tunnel := g.tunnels(1)[0]
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			tunnel.Close(1001, "")
+		}()
+		if i%2 == 0 {
+			client.send(closeFrame(true, 1000, ""))
+		} else {
+			client.reset()
+		}
+		<-done
+		far.CloseWrite()
+		client.Close()
+		far.rest()
+		far.Close()
+		r := g.report()
+		if client := r.By == "client" && (r.How == "close frame" || r.How == "RST"); !client && (r.By != "gateway" || r.Why != "admin") {
+			t.Errorf("report %+v; want the client's or the gateway's", r)
+		}
+	}
+}
+
+func TestDrain(t *testing.T) {
+	u := tunneling(t)
+	g := startGateway(t, new(slipswitch.Proxy), route("/a", u), route("/b", u))
+	if _, err := g.Drain(nil, 0, 1005, ""); err == nil {
+		t.Error("code 1005: no error")
+	}
+	const n = 20
+	type ends struct{ client, far *peer }
+	var a []ends
+	for range n {
+		client, far := g.open("/a", u)
+		a = append(a, ends{client, far})
+	}
+	client, far := g.open("/b", u)
+	g.tunnels(n + 1)
+	begin := time.Now()
+	of := func(path string) func(*slipswitch.Tunnel) bool {
+		return func(t *slipswitch.Tunnel) bool { return t.Route().Path == path }
+	}
+	if got, err := g.Drain(of("/a"), time.Hour, 1012, "update"); got != n || err != nil {
+		t.Fatalf("got %d, %v; want %d", got, err, n)
+	}
+	if got, err := g.Drain(of("/a"), time.Second, 4000, "faster"); got < n-1 || err != nil { // a drain during a drain
+		t.Fatalf("got %d, %v; want %d", got, err, n)
+	}
+	for _, e := range a {
+		f, err := e.client.frame()
+		if err != nil || f.opcode != 8 || f.payload[2:] != "update" && f.payload[2:] != "faster" {
+			t.Errorf("got %+v, %v; want a Close frame", f, err)
+		}
+		e.client.Close()
+		e.far.Close()
+	}
+	if took := time.Since(begin); took < 500*time.Millisecond || took > 10*time.Second {
+		t.Errorf("the drain took %v; want about 1 s", took)
+	}
+	for range n {
+		g.wantReport(slipswitch.WhyDrain)
+	}
+	carries(client, far)
+}
+
+// The pace is even, whatever the window; a few are not kept waiting for a long one.
+func TestSpread(t *testing.T) {
+	for _, test := range []struct {
+		n          int
+		window     time.Duration
+		from, upTo time.Duration
+	}{
+		{0, time.Minute, 0, 0},
+		{5, 0, 0, 0},
+		{2, time.Hour, 0, 200 * time.Millisecond},
+		{10_000, 30 * time.Second, 29990 * time.Millisecond, 30 * time.Second},
+	} {
+		t.Run(fmt.Sprint(test.n, " in ", test.window), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begin := time.Now()
+				seconds := make(map[int]int)
+				slipswitch.Spread(test.n, test.window, func() { seconds[int(time.Since(begin)/time.Second)]++ })
+				took, most := time.Since(begin), 0
+				for _, n := range seconds {
+					most = max(most, n)
+				}
+				if took < test.from || took > test.upTo {
+					t.Errorf("took %v; want %v to %v", took, test.from, test.upTo)
+				}
+				if mean := float64(test.n) / test.window.Seconds(); test.n > 100 && float64(most) > 1.01*mean {
+					t.Errorf("%d in one second; want at most 1.01 times the mean, %.0f", most, mean)
+				}
+			})
+		})
+	}
+}
+
+func TestShutdown(t *testing.T) {
+	u := tunneling(t)
+	g := startGateway(t, new(slipswitch.Proxy), route("/a", u))
+	client, far := g.open("/a", u)
+	g.tunnels(1)
+	done := make(chan error)
+	go func() { done <- g.Shutdown(t.Context()) }()
+	both(client, far, 1012, "shutdown")
+	if err := <-done; err != nil || len(g.reports) != 1 {
+		t.Errorf("got %v with %d reports; want nil, with 1", err, len(g.reports))
+	}
+	g.wantReport(slipswitch.WhyShutdown)
+	if a := g.do(handshake("/a")); a.StatusCode != 503 || a.Header.Get("Retry-After") == "" || !g.Draining() {
+		t.Errorf("an upgrade after Shutdown: %s, Retry-After %q, draining %v; want 503", a.Status, a.Header.Get("Retry-After"), g.Draining())
+	}
+	g.Close() // no harm
+}
+
+// Who takes nothing does not keep Shutdown longer than it may take.
+func TestShutdownWithStalledReaders(t *testing.T) {
+	u := tunneling(t)
+	g := startGateway(t, new(slipswitch.Proxy), route("/a", u))
+	client, far := g.open("/a", u)
+	g.tunnels(1)
+	far.SetWriteDeadline(time.Now().Add(wait))
+	flood := wsFrame(0x82, false, strings.Repeat("x", 60_000))
+	go func() {
+		for {
+			if _, err := io.WriteString(far.TCPConn, flood); err != nil {
+				return
+			}
+		}
+	}()
+	until(t, "the flood stands", func() bool {
+		before := g.tunnels(1)[0].Traffic().UpstreamBytes
+		time.Sleep(50 * time.Millisecond)
+		return before > 0 && before == g.tunnels(1)[0].Traffic().UpstreamBytes
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	if err := g.Shutdown(ctx); err == nil || time.Since(begin) > 5*time.Second {
+		t.Errorf("Shutdown returned %v after %v; want an error after 300 ms", err, time.Since(begin))
+	}
+	client.reset()
+	if _, err := far.rest(); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("far end: %v", err)
+	}
+	g.wantReport(slipswitch.WhyShutdown)
+}
