@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch"
-	"golang.org/x/sys/unix"
 )
 
 // The tests of the Proxy speak raw bytes over real sockets, since net/http's
@@ -276,21 +275,6 @@ func (g *gateway) tunnels(n int) []*slipswitch.Tunnel {
 		return len(open) == n
 	})
 	return open
-}
-
-// awaitSent waits until the other end's kernel has all that was sent.
-func awaitSent(t testing.TB, p *peer) {
-	t.Helper()
-	raw, err := p.SyscallConn()
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	until(t, "all is sent", func() bool {
-		unsent := 0
-		raw.Control(func(fd uintptr) { unsent, err = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) })
-		return err == nil && unsent == 0
-	})
 }
 
 // until waits for a state by looking often.
