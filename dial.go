@@ -3,6 +3,7 @@ package slipswitch
 import (
 	"context"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -10,13 +11,29 @@ import (
 	"time"
 )
 
-// A dialer connects to upstreams, for plain requests and for tunnels alike.
-// It has one transport per TLS profile, since a transport's pool knows only
-// addresses.
+// A dialer connects to upstreams, for plain requests and for tunnels alike. A
+// transport's pool knows only addresses, so there is a transport for each way of
+// connecting: no client certificate and no guard is got around by a connection
+// that somebody else has left.
 type dialer struct {
-	connect    func(ctx context.Context, network, address string) (net.Conn, error)
+	guard      guard
+	ways       [2]dialFunc // to fixed names; to captured ones
 	profiles   map[string]*tls.Config
-	transports map[string]*http.Transport
+	transports map[way]*http.Transport
+}
+
+// A way is what two upstreams must have in common to share connections.
+type way struct {
+	scheme  scheme
+	guarded bool
+	profile string // of https
+}
+
+func (t *target) way(profile string) way {
+	if t.scheme != schemeHTTPS {
+		profile = ""
+	}
+	return way{t.scheme, t.template != nil, profile}
 }
 
 // A dialError is a failure to connect; not a byte of a request was sent.
@@ -45,9 +62,10 @@ func (r *Route) handshakeTimeout() time.Duration {
 }
 
 func (d *dialer) init(p *Proxy) {
-	d.connect = p.DialContext
-	if d.connect == nil {
-		d.connect = new(net.Dialer).DialContext
+	d.guard.allowed = p.TemplateAddresses
+	if d.ways = [2]dialFunc{p.DialContext, d.guard.watched(p.DialContext)}; p.DialContext == nil {
+		guarded := net.Dialer{ControlContext: d.guard.control}
+		d.ways = [2]dialFunc{new(net.Dialer).DialContext, guarded.DialContext}
 	}
 	d.profiles = map[string]*tls.Config{"": {}}
 	for name, config := range p.TLSProfiles {
@@ -55,22 +73,47 @@ func (d *dialer) init(p *Proxy) {
 			d.profiles[name] = config
 		}
 	}
-	d.transports = make(map[string]*http.Transport, len(d.profiles))
-	for name, config := range d.profiles {
-		d.transports[name] = &http.Transport{
-			Proxy:              nil, // never by the gateway's environment
-			DisableCompression: true,
-			DialContext:        d.dial,
-			DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-				return d.dialTLS(ctx, network, address, config, "h2", "http/1.1")
-			},
-			ForceAttemptHTTP2:      true,
-			MaxIdleConns:           4096,
-			MaxIdleConnsPerHost:    64,
-			IdleConnTimeout:        90 * time.Second,
-			MaxResponseHeaderBytes: 1 << 20,
+	d.transports = make(map[way]*http.Transport)
+	for _, guarded := range []bool{false, true} {
+		d.add(way{schemeHTTP, guarded, ""}, &http.Transport{})
+		h2c := &http.Transport{Protocols: new(http.Protocols)}
+		h2c.Protocols.SetUnencryptedHTTP2(true)
+		d.add(way{schemeH2C, guarded, ""}, h2c)
+		for name, config := range d.profiles {
+			d.add(way{schemeHTTPS, guarded, name}, &http.Transport{
+				DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+					return d.dialTLS(ctx, address, guarded, config, "h2", "http/1.1")
+				},
+				ForceAttemptHTTP2: true,
+			})
 		}
 	}
+	d.add(way{schemeUnix, false, ""}, &http.Transport{})
+}
+
+func (d *dialer) add(w way, t *http.Transport) {
+	t.Proxy = nil // never by the gateway's environment
+	t.DisableCompression = true
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if w.scheme == schemeUnix {
+			network, address = "unix", socketName(address)
+		}
+		return d.dial(ctx, network, address, w.guarded)
+	}
+	t.MaxIdleConns = 4096
+	t.MaxIdleConnsPerHost = 64
+	t.IdleConnTimeout = 90 * time.Second
+	t.MaxResponseHeaderBytes = 1 << 20
+	d.transports[w] = t
+}
+
+// A transport wants a host and port where the address is the path of a socket.
+func socketHost(name string) string { return hex.EncodeToString([]byte(name)) + ":80" }
+
+func socketName(address string) string {
+	host, _, _ := net.SplitHostPort(address)
+	name, _ := hex.DecodeString(host)
+	return string(name)
 }
 
 func (d *dialer) profile(name string) (*tls.Config, error) {
@@ -81,23 +124,29 @@ func (d *dialer) profile(name string) (*tls.Config, error) {
 	return config, nil
 }
 
-func (d *dialer) transport(profile string) (*http.Transport, error) {
-	if _, err := d.profile(profile); err != nil {
-		return nil, err
+func (d *dialer) transport(t *target, profile string) (*http.Transport, error) {
+	if t.scheme == schemeHTTPS {
+		if _, err := d.profile(profile); err != nil {
+			return nil, err
+		}
 	}
-	return d.transports[profile], nil
+	return d.transports[t.way(profile)], nil
 }
 
 // dialTarget connects to a target for a tunnel.
 func (d *dialer) dialTarget(ctx context.Context, t *target, profile string) (net.Conn, error) {
-	if !t.secure {
-		return d.dial(ctx, "tcp", t.addr)
+	guarded := t.template != nil
+	switch t.scheme {
+	case schemeUnix:
+		return d.dial(ctx, "unix", t.addr, guarded)
+	case schemeHTTPS:
+		config, err := d.profile(profile)
+		if err != nil {
+			return nil, err
+		}
+		return d.dialTLS(ctx, t.addr, guarded, config, "http/1.1")
 	}
-	config, err := d.profile(profile)
-	if err != nil {
-		return nil, err
-	}
-	return d.dialTLS(ctx, "tcp", t.addr, config, "http/1.1")
+	return d.dial(ctx, "tcp", t.addr, guarded)
 }
 
 // A transport dials with a context that does not end with the request, but has
@@ -111,14 +160,18 @@ func withDialTimeout(ctx context.Context, timeout time.Duration) context.Context
 	return context.WithValue(ctx, dialTimeoutKey{}, timeout)
 }
 
-func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+func (d *dialer) dial(ctx context.Context, network, address string, guarded bool) (net.Conn, error) {
+	connect := d.ways[0]
+	if guarded {
+		connect = d.ways[1]
+	}
 	timeout, ok := ctx.Value(dialTimeoutKey{}).(time.Duration)
 	if !ok {
 		timeout = defaultDialTimeout
 	}
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	conn, err := d.connect(bounded, network, address)
+	conn, err := connect(bounded, network, address)
 	if err != nil {
 		if bounded.Err() != nil && ctx.Err() == nil {
 			err = errors.Join(err, context.DeadlineExceeded)
@@ -128,8 +181,8 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	return conn, nil
 }
 
-func (d *dialer) dialTLS(ctx context.Context, network, address string, profile *tls.Config, alpn ...string) (net.Conn, error) {
-	conn, err := d.dial(ctx, network, address)
+func (d *dialer) dialTLS(ctx context.Context, address string, guarded bool, profile *tls.Config, alpn ...string) (net.Conn, error) {
+	conn, err := d.dial(ctx, "tcp", address, guarded)
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ import (
 // An Error is why a request got no answer from an upstream. The statuses:
 //
 //	400  the request's host, path or query, or its WebSocket handshake, is invalid
-//	404  no route
+//	404  no route, or nothing that its template may capture
 //	405  CONNECT and TRACE
 //	413  the body is longer than the route's MaxBody
 //	426  a WebSocket version other than 13
@@ -25,6 +25,7 @@ import (
 //	502  no upstream could be reached, or its answer was invalid
 //	503  shutting down
 //	504  the upstream did not answer in time
+//	508  the request has passed this gateway, or others like it, eight times
 type Error struct {
 	Status     int
 	Reason     string        // for the client: short, and without any address
@@ -80,6 +81,7 @@ var proxyStatus = map[int]string{
 	http.StatusBadGateway:            "destination_unavailable",
 	http.StatusServiceUnavailable:    "proxy_internal_response",
 	http.StatusGatewayTimeout:        "http_response_timeout",
+	http.StatusLoopDetected:          "proxy_loop_detected",
 }
 
 // fail answers a request that got no answer from an upstream.

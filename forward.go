@@ -59,9 +59,14 @@ func redirectToSlash(w http.ResponseWriter, r *http.Request, match Match) {
 	w.WriteHeader(http.StatusTemporaryRedirect)
 }
 
-// split cuts the request's path behind the route's.
+// split cuts the request's path behind the route's, and behind what is captured
+// of it.
 func (m Match) split() (prefix, rest string) {
-	return cutSegments(m.Path, segments(m.leaf.key))
+	n := segments(m.leaf.key)
+	if m.leaf.captures()&captureSegment != 0 {
+		n++
+	}
+	return cutSegments(m.Path, n)
 }
 
 // forwardPath returns the path that is forwarded to a target.
@@ -128,7 +133,7 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	x := exchangeFrom(r.Context())
 	route := x.match.Route
-	transport, err := p.dialer.transport(route.TLSProfile)
+	targets, err := x.match.expandAll()
 	if err != nil {
 		return nil, err
 	}
@@ -146,12 +151,17 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body != nil {
 		r.Body = &requestBody{r.Body, w, r.Trailer}
 	}
-	if route.UpstreamHost != "" {
-		r.Host = route.UpstreamHost
-	}
+	r.Host = route.upstreamHost(r.Host)
 	query, force := r.URL.RawQuery, r.URL.ForceQuery
-	response, err := tryEach(x.match.leaf, func(t *target) (*http.Response, error) {
+	response, err := tryEach(targets, func(t *target) (*http.Response, error) {
+		transport, err := p.dialer.transport(t, route.TLSProfile)
+		if err != nil {
+			return nil, err
+		}
 		r.URL = t.url(x.match, query, force)
+		if r.Host == "" && t.scheme == schemeUnix { // or the URL's would be taken
+			r.Host = "localhost"
+		}
 		return transport.RoundTrip(r)
 	})
 	w.header.disarm()
@@ -172,7 +182,13 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 
 // url returns where to send a request: the path exactly as it is spelt.
 func (t *target) url(m Match, query string, force bool) *url.URL {
-	u := &url.URL{Scheme: t.scheme(), Host: t.addr, RawQuery: query, ForceQuery: force}
+	u := &url.URL{Scheme: "http", Host: t.addr, RawQuery: query, ForceQuery: force}
+	switch t.scheme {
+	case schemeHTTPS:
+		u.Scheme = "https"
+	case schemeUnix:
+		u.Host = socketHost(t.addr)
+	}
 	path := m.forwardPath(t)
 	if strings.HasPrefix(path, "//") {
 		u.RawPath = path

@@ -47,6 +47,36 @@ func (p *Proxy) cleanRequest(r *http.Request, match Match) {
 		r.Header["Te"] = []string{"trailers"} // gRPC asks for it
 	}
 	p.setForwarded(r, match, peer)
+	setVia(r)
+}
+
+// maxVia is how many times a request may pass gateways of this kind. A gateway
+// that leads to itself, maybe by way of others, would else go on until its
+// descriptors run out.
+const maxVia = 8
+
+// loops reports whether a request has passed too many of them. What a client
+// makes up it only does to itself.
+func loops(header http.Header) bool {
+	n := 0
+	for hop := range tokens(header["Via"]) {
+		if _, by, _ := strings.Cut(hop, " "); by == "slipswitch" {
+			n++
+		}
+	}
+	return n >= maxVia
+}
+
+// setVia says that the request has passed (RFC 9110 §7.6.3).
+func setVia(r *http.Request) {
+	by := "1.1 slipswitch"
+	if r.ProtoMajor > 1 {
+		by = "2 slipswitch"
+	}
+	if before := r.Header["Via"]; before != nil {
+		by = strings.Join(before, ", ") + ", " + by
+	}
+	r.Header["Via"] = []string{by}
 }
 
 // setForwarded says who asks, and for what, as the gateway saw it. What a

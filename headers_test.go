@@ -55,7 +55,7 @@ func eachWay(t *testing.T, p func() *slipswitch.Proxy, change func(*slipswitch.R
 func TestHeadersOfUntrustedPeers(t *testing.T) {
 	forwarded := map[string][]string{
 		"X-Forwarded-For": {"127.0.0.1"}, "X-Real-Ip": {"127.0.0.1"}, "X-Forwarded-Host": {host},
-		"X-Forwarded-Proto": {"http"}, "X-Forwarded-Port": {"80"},
+		"X-Forwarded-Proto": {"http"}, "X-Forwarded-Port": {"80"}, "Via": {"1.1 slipswitch"},
 	}
 	eachWay(t, func() *slipswitch.Proxy { return &slipswitch.Proxy{} }, nil, func(t *testing.T, send func(...string) received) {
 		for _, line := range []string{

@@ -53,8 +53,16 @@ type Proxy struct {
 	// semicolon: some servers split paths there.
 	StrictPath bool
 
+	// TemplateAddresses are all that the names which templates make may lead to:
+	// best, the network that workspaces are in. Nil: everything but loopback,
+	// link-local (there the clouds' metadata is), multicast and unspecified
+	// addresses and this machine's own. The address itself is looked at, each
+	// time when it is connected to.
+	TemplateAddresses []netip.Prefix
+
 	// DialContext connects to upstreams. Nil: a net.Dialer. The context ends
-	// with the route's DialTimeout.
+	// with the route's DialTimeout. For TemplateAddresses the connection's
+	// RemoteAddr is looked at, since nothing is known before it is there.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// TLSProfiles are what routes name in TLSProfile; the one named "" is for
@@ -97,6 +105,8 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 		return
 	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
 		err = &Error{Status: http.StatusMethodNotAllowed, Reason: "CONNECT and TRACE are not forwarded"}
+	case err == nil && loops(r.Header):
+		err = &Error{Status: http.StatusLoopDetected, Reason: "the gateway leads to itself"}
 	}
 	if r.ProtoMajor == 1 && (offersUpgrade(r.Header) || r.Method == http.MethodConnect) {
 		// Whatever is answered but a 101, the connection ends with it: what the
@@ -142,6 +152,11 @@ func (p *Proxy) match(r *http.Request) (Match, error) {
 	if p.StrictPath {
 		if err := strictPath(path); err != nil {
 			return match, badRequest("path", path, err)
+		}
+	}
+	if match.leaf.captures() != 0 {
+		if _, err := match.captured(); err != nil {
+			return match, noUpstream(err)
 		}
 	}
 	return match, nil

@@ -2,6 +2,7 @@ package slipswitch
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -97,6 +98,9 @@ type Route struct {
 
 // Key returns the route's identity.
 func (r *Route) Key() Key { return Key{r.Host, r.Path, r.Exact} }
+
+// upstreamHost returns the Host to send for the client's.
+func (r *Route) upstreamHost(client string) string { return cmp.Or(r.UpstreamHost, client) }
 
 // Equal reports whether r and other are the same in every field.
 func (r *Route) Equal(other *Route) bool {

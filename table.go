@@ -41,6 +41,7 @@ type Match struct {
 	// resolved.
 	Path string
 
+	host string // the request's, as it came
 	leaf *leaf
 }
 
@@ -79,7 +80,7 @@ func (t *Table) Lookup(host, path string) (Match, error) {
 	if found == nil {
 		return Match{}, ErrNoRoute
 	}
-	return Match{&found.route, t.version, path, found}, nil
+	return Match{&found.route, t.version, path, host, found}, nil
 }
 
 // lookupHost goes through the host levels for a canonical host.

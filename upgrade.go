@@ -197,9 +197,13 @@ func reset(conn net.Conn) {
 // final answer.
 func (p *Proxy) shakeHands(r *http.Request, x *exchange) (*handshake, error) {
 	route := x.match.Route
+	targets, err := x.match.expandAll()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(withDialTimeout(r.Context(), route.dialTimeout()), route.handshakeTimeout())
 	defer cancel()
-	h, err := tryEach(x.match.leaf, func(t *target) (*handshake, error) {
+	h, err := tryEach(targets, func(t *target) (*handshake, error) {
 		conn, err := p.dialer.dialTarget(ctx, t, route.TLSProfile)
 		if err != nil {
 			return nil, err
@@ -238,10 +242,7 @@ func (h *handshake) ask(r *http.Request, x *exchange) error {
 	if r.URL.RawQuery != "" || r.URL.ForceQuery {
 		target += "?" + r.URL.RawQuery
 	}
-	host := r.Host
-	if x.match.Route.UpstreamHost != "" {
-		host = x.match.Route.UpstreamHost
-	}
+	host := x.match.Route.upstreamHost(r.Host)
 	w := bufio.NewWriter(h.conn)
 	fmt.Fprintf(w, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n", r.Method, target, host, x.upgrade)
 	r.Header.WriteSubset(w, framing)

@@ -36,7 +36,7 @@ func TestHandshakeReachesUpstream(t *testing.T) {
 	want := "GET /a?x=%zz HTTP/1.1\r\nHost: " + host + ":8443\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Cookie: a=b\r\nOrigin: https://" + host + ":8443\r\n" +
 		"Sec-Websocket-Extensions: permessage-deflate; client_max_window_bits\r\nSec-Websocket-Extensions: x-other\r\n" +
-		"Sec-Websocket-Key: " + key + "\r\nSec-Websocket-Protocol: chat, superchat\r\nSec-Websocket-Version: 13\r\n" +
+		"Sec-Websocket-Key: " + key + "\r\nSec-Websocket-Protocol: chat, superchat\r\nSec-Websocket-Version: 13\r\nVia: 1.1 slipswitch\r\n" +
 		"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Host: " + host + ":8443\r\nX-Forwarded-Port: 8443\r\nX-Forwarded-Proto: http\r\nX-Real-Ip: 127.0.0.1\r\n\r\n"
 	if got := u.only().head; got != want {
 		t.Errorf("the upstream received\n%s\nwant\n%s", got, want)

@@ -2,18 +2,34 @@ package slipswitch
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // An Upstream is where a route leads. As JSON it is its URL, a text.
 type Upstream struct {
-	// URL is "http://host:port" or "https://host:port", with an optional path
-	// that is put in front of what is forwarded.
+	// URL is "http://host:port", "https://host:port" or "h2c://host:port" (HTTP/2
+	// without TLS, as gRPC speaks it; upgrades are asked for by HTTP/1.1), with
+	// an optional path that is put in front of what is forwarded, or
+	// "unix:/run/ide.sock".
+	//
+	// The host may be a template: {1} in it is the path's first segment behind
+	// the route's path, {host.1} is what the * of the route's host stands for.
+	// In "https://{host.1}.ide.svc.cluster.local.:{port:8080,3000-3999}" the port
+	// is the number in front of that (3000-ide-7.example.com), if it is on the
+	// list, or the list's first. What is captured must be one DNS label that
+	// cannot be read as an address, or the answer is 404, and the name must end
+	// in something fixed and absolute, or list what may be captured:
+	// "http://{1:web,ide-*}:8080". For StripPath, {1} is a part of the route's
+	// path. See also Proxy.TemplateAddresses.
 	URL string `json:"url"`
 }
 
@@ -41,32 +57,68 @@ func (u *Upstream) UnmarshalJSON(data []byte) error {
 	return decoder.Decode((*plainUpstream)(u))
 }
 
+// A scheme says how an upstream is spoken to.
+type scheme uint8
+
+const (
+	schemeHTTP scheme = iota
+	schemeHTTPS
+	schemeH2C  // HTTP/2 without TLS
+	schemeUnix // HTTP over a Unix socket
+)
+
+var schemes = []string{"http", "https", "h2c", "unix"} // by scheme
+
 // A target is an upstream taken apart.
 type target struct {
-	secure bool   // https
-	addr   string // host and port to dial
-	path   string // put in front, without a trailing slash; mostly ""
+	scheme   scheme
+	captures captures
+	addr     string        // host and port to dial, the path of a Unix socket, or a template's text
+	path     string        // put in front, without a trailing slash; mostly ""
+	template *hostTemplate // nil: none
 }
 
 // String returns the target as a URL without path.
-func (t *target) String() string { return t.scheme() + "://" + t.addr }
-
-func (t *target) scheme() string {
-	if t.secure {
-		return "https"
+func (t *target) String() string {
+	if t.scheme == schemeUnix {
+		return "unix:" + t.addr
 	}
-	return "http"
+	return schemes[t.scheme] + "://" + t.addr
+}
+
+// captures returns what the leaf's templates take out of a request: all of
+// them the same.
+func (l *leaf) captures() captures {
+	if len(l.targets) == 0 {
+		return 0
+	}
+	return l.targets[0].captures
 }
 
 // parse completes "upstream must …" in its error.
 func (u Upstream) parse() (target, error) {
+	name, rest, found := strings.Cut(u.URL, ":")
+	scheme := scheme(slices.Index(schemes, strings.ToLower(name)))
+	switch {
+	case !found || int(scheme) >= len(schemes):
+		return target{}, errors.New("must begin with http://, https://, h2c:// or unix:/")
+	case scheme == schemeUnix:
+		return parseUnix(rest)
+	}
+	if authority, base, ok := cutAuthority(rest); ok && strings.ContainsAny(authority, "{}") {
+		t, err := Upstream{URL: name + "://h" + base}.parse()
+		if err != nil {
+			return target{}, err
+		}
+		t.template, t.captures, err = parseTemplate(authority, defaultPort(scheme))
+		t.addr = authority
+		return t, err
+	}
 	parsed, err := url.Parse(u.URL)
 	if err != nil {
 		return target{}, errors.New("must be a URL such as http://10.0.0.7:8080")
 	}
 	switch {
-	case parsed.Scheme != "http" && parsed.Scheme != "https":
-		return target{}, errors.New("must begin with http:// or https://")
 	case parsed.Opaque != "" || parsed.Hostname() == "":
 		return target{}, errors.New("must name a host, as http://10.0.0.7:8080 does")
 	case parsed.User != nil:
@@ -77,33 +129,65 @@ func (u Upstream) parse() (target, error) {
 	if _, _, err := scanHost(parsed.Host); err != nil {
 		return target{}, errors.New("must have a valid host: it " + err.Error())
 	}
-	port := parsed.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[parsed.Scheme]
-	}
+	port := cmp.Or(parsed.Port(), defaultPort(scheme))
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 		return target{}, errors.New("must have a port from 1 to 65535")
 	}
-	path := strings.TrimSuffix(parsed.EscapedPath(), "/")
-	if path != "" {
-		if scan, err := scanPath(path); err != nil {
+	base := strings.TrimSuffix(parsed.EscapedPath(), "/")
+	if base != "" {
+		if scan, err := scanPath(base); err != nil {
 			return target{}, errors.New("must have a valid path: it " + err.Error())
-		} else if scan.dotted || strings.HasPrefix(path, "//") {
-			return target{}, errors.New("must have a path without // in front and without the segments . and ..")
+		} else if scan.dotted || strings.HasPrefix(base, "//") {
+			return target{}, errors.New("must have a path without // in front and without dot segments")
 		}
 	}
 	addr := net.JoinHostPort(parsed.Hostname(), port)
 	if strings.HasSuffix(u.URL, addr) {
 		addr = u.URL[len(u.URL)-len(addr):] // not a string of its own
 	}
-	return target{parsed.Scheme == "https", addr, path}, nil
+	return target{scheme: scheme, addr: addr, path: base}, nil
 }
+
+// cutAuthority splits what stands behind a scheme's colon.
+func cutAuthority(rest string) (authority, path string, ok bool) {
+	rest, ok = strings.CutPrefix(rest, "//")
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		return rest[:i], rest[i:], ok
+	}
+	return rest, "", ok
+}
+
+func defaultPort(s scheme) string {
+	if s == schemeHTTPS {
+		return "443"
+	}
+	return "80"
+}
+
+func parseUnix(name string) (target, error) {
+	name, _ = strings.CutPrefix(name, "//")
+	if !path.IsAbs(name) || path.Clean(name) != name || len(name) > maxSocketName || strings.ContainsAny(name, "\x00{}") {
+		return target{}, fmt.Errorf("must have the absolute path of a socket behind unix:, at most %d bytes, with neither dot segments nor braces", maxSocketName)
+	}
+	return target{scheme: schemeUnix, addr: name}, nil
+}
+
+const maxSocketName = 107 // Linux's, without the NUL
 
 // parseTargets parses the upstreams of a route, and tells what is wrong.
 func parseTargets(r *Route, wrong func(field, value, want string)) []target {
 	targets := make([]target, 0, len(r.Upstreams))
 	for i, u := range r.Upstreams {
 		t, err := u.parse()
+		switch {
+		case err != nil:
+		case t.captures&captureSegment != 0 && r.Exact:
+			err = errors.New("must not use {1} on an exact route: no segment follows its path")
+		case t.captures&captureLabel != 0 && !strings.HasPrefix(r.Host, "*."):
+			err = errors.New("must not use {host.1} unless the route's host has a label for it, as *.example.com has")
+		case len(targets) > 0 && t.captures != targets[0].captures:
+			err = errors.New("must capture the same as the route's other upstreams")
+		}
 		if err != nil {
 			wrong("upstreams["+strconv.Itoa(i)+"]", u.URL, err.Error())
 			continue

@@ -1,0 +1,116 @@
+package slipswitch
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A guard looks at the address that a captured name has in the end, each time
+// when it is connected to: a name that was harmless when it was looked up first
+// may be another one's the next time.
+//
+// Connections to captured names have transports of their own, or one that a
+// plain route has opened to the same name would be taken without a look.
+type guard struct {
+	allowed []netip.Prefix // nil: all that is not forbidden
+
+	mu    sync.Mutex
+	own   []netip.Addr // this machine's
+	until time.Time    // when they are to be read again
+}
+
+const ownExpiry = 5 * time.Second
+
+// check refuses an address, and says why.
+func (g *guard) check(addr netip.Addr) error {
+	addr = addr.Unmap().WithZone("")
+	if g.allowed != nil {
+		if !slices.ContainsFunc(g.allowed, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+			return fmt.Errorf("a captured name leads to %s, which Proxy.TemplateAddresses does not allow", addr)
+		}
+		return nil
+	}
+	own, err := g.ours()
+	if err != nil {
+		return err
+	}
+	for _, a := range [...]netip.Addr{addr, embedded(addr)} {
+		if !a.IsGlobalUnicast() || slices.Contains(own, a) {
+			return fmt.Errorf("a captured name leads to %s, which is loopback, link-local, no host's, or the gateway's own", addr)
+		}
+	}
+	return nil
+}
+
+// embedded returns the IPv4 address that a translated one leads to (NAT64's
+// well-known prefix of RFC 6052, 6to4, IPv4-compatible), or addr itself.
+func embedded(addr netip.Addr) netip.Addr {
+	b := addr.As16()
+	switch {
+	case nat64.Contains(addr), compatible.Contains(addr):
+		return netip.AddrFrom4([4]byte(b[12:]))
+	case sixToFour.Contains(addr):
+		return netip.AddrFrom4([4]byte(b[2:]))
+	}
+	return addr
+}
+
+var (
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")
+	compatible = netip.MustParsePrefix("::/96")
+	sixToFour  = netip.MustParsePrefix("2002::/16")
+)
+
+// ours returns the addresses of this machine's interfaces.
+func (g *guard) ours() ([]netip.Addr, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if now := time.Now(); now.After(g.until) {
+		nets, err := net.InterfaceAddrs()
+		if err != nil {
+			return nil, err
+		}
+		g.own, g.until = nil, now.Add(ownExpiry)
+		for _, n := range nets {
+			if prefix, err := netip.ParsePrefix(n.String()); err == nil {
+				g.own = append(g.own, prefix.Addr().Unmap())
+			}
+		}
+	}
+	return g.own, nil
+}
+
+// control is a net.Dialer's: it is called between look-up and connect.
+func (g *guard) control(_ context.Context, _, address string, _ syscall.RawConn) error {
+	addr, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	return g.check(addr.Addr())
+}
+
+// watched returns a caller's dial function that lets no connection through
+// whose other end is forbidden. Nothing has been sent by then.
+func (g *guard) watched(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+			if err := g.check(tcp.AddrPort().Addr()); err != nil {
+				conn.Close()
+				return nil, err
+			}
+		}
+		return conn, nil
+	}
+}
+
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)

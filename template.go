@@ -1,0 +1,355 @@
+package slipswitch
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// An upstream's host may be a template, so that one route leads to as many
+// upstreams as there are names:
+//
+//	http://{1}.ide.svc.cluster.local.:8080              for the path /service
+//	http://{host.1}.ide.svc.cluster.local.:{port:8080,3000-3999}   for the host *.example.com
+//	http://{1:web,ide-*}:8080
+//
+// What a client writes into its request becomes a part of a name that is looked
+// up. So it must be one plain label; the rest of the name is fixed and absolute,
+// or the labels are listed; and the address that the name has in the end is
+// looked at (guard.go).
+type hostTemplate struct {
+	host  []part
+	port  string // "" if ports has it
+	ports []portRange
+}
+
+// A part of a template's host: fixed text, or a capture.
+type part struct {
+	text    string
+	capture captures // 0: text
+	names   []string // that may be captured, some ending in *; nil: all
+}
+
+type portRange struct{ first, last int }
+
+// captures are what a template takes out of a request.
+type captures uint8
+
+const (
+	captureSegment captures = 1 << iota // {1}: the segment behind the route's path
+	captureLabel                        // {host.1}: the label that the * of the route's host stands for
+	capturePort                         // {port:…}: the number in front of it, as in 3000-ide-7
+)
+
+const defaultName = ".ide.svc.cluster.local."
+
+// parseTemplate takes apart the authority of an upstream's URL. The error
+// completes "upstream must …".
+func parseTemplate(authority, defaultPort string) (*hostTemplate, captures, error) {
+	var t hostTemplate
+	used := captures(0)
+	host, port := cutPort(authority)
+	for rest := host; rest != ""; {
+		text, placeholder, found := strings.Cut(rest, "{")
+		if text != "" {
+			t.host = append(t.host, part{text: text})
+		}
+		if !found {
+			break
+		}
+		placeholder, rest, found = strings.Cut(placeholder, "}")
+		p, err := parsePart(placeholder)
+		switch {
+		case err != nil:
+			return nil, 0, err
+		case !found || used&p.capture != 0:
+			return nil, 0, errors.New("must close each brace, and use each of {1} and {host.1} once")
+		}
+		used |= p.capture
+		t.host = append(t.host, p)
+	}
+	if used == 0 {
+		return nil, 0, errName
+	}
+	if err := t.checkHost(); err != nil {
+		return nil, 0, err
+	}
+	switch list, isList := strings.CutPrefix(port, "{port:"); {
+	case port == "":
+		t.port = defaultPort
+	case !isList:
+		t.port = port
+	default:
+		used |= capturePort
+		var err error
+		if t.ports, err = parsePorts(strings.TrimSuffix(list, "}")); err != nil || !strings.HasSuffix(list, "}") {
+			return nil, 0, errPorts
+		}
+	}
+	if t.ports == nil && !isPort(t.port) {
+		return nil, 0, errPorts
+	}
+	return &t, used, nil
+}
+
+var (
+	errPorts = errors.New("must have a port from 1 to 65535, or list them, as {port:8080,3000-3999} does")
+	errName  = errors.New("must use no braces but {1}, {host.1} and, as the port, {port:8080,3000-3999}; " +
+		"names may be listed, as {1:web,ide-*} does")
+)
+
+// cutPort splits at the last colon outside of braces.
+func cutPort(authority string) (host, port string) {
+	depth := 0
+	for i, c := range authority {
+		switch c {
+		case '{':
+			depth++
+		case '}':
+			depth--
+		case ':':
+			if depth == 0 {
+				return authority[:i], authority[i+1:]
+			}
+		}
+	}
+	return authority, ""
+}
+
+func parsePart(placeholder string) (part, error) {
+	name, list, listed := strings.Cut(placeholder, ":")
+	p := part{}
+	switch name {
+	case "1":
+		p.capture = captureSegment
+	case "host.1":
+		p.capture = captureLabel
+	default:
+		return p, errName
+	}
+	if listed {
+		p.names = strings.Split(list, ",")
+	}
+	for _, name := range p.names {
+		if name == "" || checkLabel(strings.TrimSuffix(name, "*")+"x") != nil {
+			return p, errName
+		}
+	}
+	return p, nil
+}
+
+func parsePorts(list string) (ports []portRange, err error) {
+	for element := range strings.SplitSeq(list, ",") {
+		first, last, isRange := strings.Cut(element, "-")
+		if !isRange {
+			last = first
+		}
+		if !isPort(first) || !isPort(last) {
+			return nil, errPorts
+		}
+		r := portRange{}
+		r.first, _ = strconv.Atoi(first)
+		r.last, _ = strconv.Atoi(last)
+		if r.last < r.first {
+			return nil, errPorts
+		}
+		ports = append(ports, r)
+	}
+	return ports, nil
+}
+
+// isPort reports whether s is a port number, without leading zeros.
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0 && s[0] != '0'
+}
+
+// checkHost refuses a host in which a captured value could be more than one
+// label of a name that is otherwise fixed.
+func (t *hostTemplate) checkHost() error {
+	name := ""
+	listed := true
+	for i, p := range t.host {
+		if p.capture == 0 {
+			name += p.text
+			continue
+		}
+		if i > 0 && t.host[i-1].capture != 0 || i > 1 && !strings.Contains(t.host[i-1].text, ".") {
+			return errors.New("must have no two captures in one label: a-b and c would be a and b-c")
+		}
+		listed = listed && p.names != nil
+		name += "x"
+	}
+	last := t.host[len(t.host)-1]
+	fixed := last.capture == 0 && strings.Count(last.text, ".") >= 2 && strings.HasSuffix(last.text, ".") && !isNumeric(lastLabel(last.text))
+	switch _, _, err := scanHost(name); {
+	case err != nil:
+		return fmt.Errorf("must have a valid host: it %w", err)
+	case strings.ToLower(name) != name:
+		return errors.New("must have its host in lower case")
+	case !fixed && !listed:
+		return errors.New("must end in a fixed and absolute name, as {1}" + defaultName + " does (mind the dot), " +
+			"or list the names that may be captured, as {1:web,ide-*} does")
+	}
+	return nil
+}
+
+func lastLabel(name string) string {
+	name = strings.TrimSuffix(name, ".")
+	return name[strings.LastIndexByte(name, '.')+1:]
+}
+
+// captured are values that came with a request.
+type captured struct{ segment, label, port string }
+
+// Capture returns what the request has for "1", "host.1" or "port" of the
+// route's templates, and "" for what they do not capture. The port is "" if the
+// request names none and so gets the first of the list.
+func (m Match) Capture(name string) string {
+	values, err := m.captured()
+	if err != nil {
+		return ""
+	}
+	switch name {
+	case "1":
+		return values.segment
+	case "host.1":
+		return values.label
+	case "port":
+		return values.port
+	}
+	return ""
+}
+
+// captured takes the values out of the request's path and host. It fails for
+// what is no plain label.
+func (m Match) captured() (values captured, err error) {
+	captures := m.leaf.captures()
+	if captures&captureSegment != 0 {
+		prefix, _ := cutSegments(m.Path, segments(m.leaf.key))
+		if len(prefix) < len(m.Path) {
+			values.segment = segmentAt(m.Path, len(prefix)+1)
+		}
+	}
+	if captures&captureLabel != 0 {
+		values.label, _, _ = strings.Cut(strings.ToLower(m.host), ".")
+	}
+	if captures&capturePort != 0 {
+		from := &values.segment
+		if captures&captureLabel != 0 {
+			from = &values.label
+		}
+		if port, name, found := strings.Cut(*from, "-"); found && port != "" && strings.Trim(port, "0123456789") == "" {
+			values.port, *from = port, name
+		}
+	}
+	if captures&captureSegment != 0 {
+		err = checkLabel(values.segment)
+	}
+	if captures&captureLabel != 0 && err == nil {
+		err = checkLabel(values.label)
+	}
+	return values, err
+}
+
+// checkLabel refuses what is not one DNS label in lower case, and what
+// resolvers take for an address (0x7f000001, 2130706433) or know by themselves.
+func checkLabel(label string) error {
+	switch {
+	case label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
+		strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
+		return fmt.Errorf("%.70q is not one DNS label in lower case", label)
+	case isNumeric(label):
+		return fmt.Errorf("%q could be read as an address", label)
+	case label == "localhost":
+		return errors.New("localhost is no upstream's name")
+	}
+	return nil
+}
+
+func isNumeric(label string) bool {
+	return strings.HasPrefix(label, "0x") || strings.Trim(label, "0123456789") == ""
+}
+
+// expand returns the target for the captured values.
+func (t *target) expand(values captured) (target, error) {
+	var host strings.Builder
+	for _, p := range t.template.host {
+		value := p.text
+		switch p.capture {
+		case captureSegment:
+			value = values.segment
+		case captureLabel:
+			value = values.label
+		}
+		if p.names != nil && !slices.ContainsFunc(p.names, func(name string) bool { return coversName(name, value) }) {
+			return target{}, noUpstream(fmt.Errorf("%q is not among the names of %s", value, t))
+		}
+		host.WriteString(value)
+	}
+	name, _, err := scanHost(host.String())
+	if err == nil && isNumeric(lastLabel(name)) {
+		err = fmt.Errorf("%q could be read as an address", name)
+	}
+	if err != nil { // too long, with all that is fixed around the value
+		return target{}, noUpstream(err)
+	}
+	port, err := t.template.portFor(values.port)
+	if err != nil {
+		return target{}, noUpstream(err)
+	}
+	expanded := *t
+	expanded.addr = host.String() + ":" + port
+	return expanded, nil
+}
+
+func (t *hostTemplate) portFor(port string) (string, error) {
+	switch {
+	case t.ports == nil:
+		return t.port, nil
+	case port == "":
+		return strconv.Itoa(t.ports[0].first), nil
+	case isPort(port):
+		n, _ := strconv.Atoi(port)
+		for _, r := range t.ports {
+			if r.first <= n && n <= r.last {
+				return port, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("port %q is not on the list", port)
+}
+
+func coversName(pattern, name string) bool {
+	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
+		return strings.HasPrefix(name, prefix)
+	}
+	return pattern == name
+}
+
+// noUpstream tells the client no more than that there is no route.
+func noUpstream(err error) error {
+	return &Error{Status: http.StatusNotFound, Reason: "no route", Err: err}
+}
+
+// expandAll returns the targets for a match: the route's own if they capture
+// nothing.
+func (m Match) expandAll() ([]target, error) {
+	if m.leaf.captures() == 0 {
+		return m.leaf.targets, nil
+	}
+	values, err := m.captured()
+	if err != nil {
+		return nil, noUpstream(err)
+	}
+	targets := make([]target, len(m.leaf.targets))
+	for i := range targets {
+		if targets[i], err = m.leaf.targets[i].expand(values); err != nil {
+			return nil, err
+		}
+	}
+	return targets, nil
+}
