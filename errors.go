@@ -20,7 +20,7 @@ import (
 //	405  CONNECT and TRACE
 //	413  the body is longer than the route's MaxBody
 //	426  a WebSocket version other than 13
-//	500  Middleware has put another context into the request
+//	500  Middleware has made a request that cannot be forwarded
 //	501  the http.ResponseWriter cannot be hijacked
 //	502  no upstream could be reached, or its answer was invalid
 //	503  shutting down

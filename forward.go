@@ -91,13 +91,14 @@ func (p *Proxy) forwardHTTP(w http.ResponseWriter, r *http.Request, x *exchange)
 			r.Body = http.MaxBytesReader(w, r.Body, limit)
 		}
 	}
-	if r.ContentLength != 0 && r.ProtoMajor == 1 {
-		// Or the server would read, and drop, up to 256 KiB out of the middle of
-		// the body before it lets an early response go.
-		http.NewResponseController(w).EnableFullDuplex()
-		x.unread.Store(true)
-	}
 	out := p.responseWriter(w, r, x)
+	if r.ContentLength != 0 && r.ProtoMajor == 1 {
+		controller := http.NewResponseController(w)
+		controller.EnableFullDuplex()
+		out.body = &clientBody{ReadCloser: r.Body}
+		r.Body = out.body
+		defer out.body.leave(controller)
+	}
 	p.plain.ServeHTTP(out, r)
 	out.end()
 }
@@ -269,6 +270,50 @@ func (d *deadline) disarm() {
 	d.mu.Unlock()
 }
 
+// A clientBody is the body of an HTTP/1 request, which an upstream may answer
+// before it is read to its end. By itself the server would then read, and drop,
+// up to 256 KiB out of the middle of it before it lets the response go. With
+// full duplex it does not, but the connection must end with the response
+// (golang/go#68560), and nobody may be reading any more when the handler
+// returns: the server would wait for a read that it cannot interrupt.
+type clientBody struct {
+	io.ReadCloser
+	eof    atomic.Bool
+	linger time.Duration // how long the client may go on sending
+	mu     sync.Mutex    // held by a read
+	left   bool
+}
+
+// lingerTimeout is for a client that was answered early: it could not read the
+// answer if it were reset.
+const lingerTimeout = 5 * time.Second
+
+func (b *clientBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.left {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.eof.Store(true)
+	}
+	return n, err
+}
+
+func (b *clientBody) unread() bool { return b != nil && !b.eof.Load() }
+
+// leave ends all reading, at once or, behind a whole response, when the client
+// has lingered.
+func (b *clientBody) leave(controller *http.ResponseController) {
+	if b.unread() {
+		controller.SetReadDeadline(time.Now().Add(b.linger))
+	}
+	b.mu.Lock()
+	b.left = true
+	b.mu.Unlock()
+}
+
 // A requestBody notices an upstream that takes nothing: the time from the end
 // of one read to the begin of the next is the time that writing takes.
 type requestBody struct {
@@ -285,11 +330,10 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.watch.stall.arm(b.watch.route.stallTimeout())
 		return n, nil
 	}
-	if err == io.EOF {
-		b.watch.exchange.unread.Store(false)
-	}
-	for name := range b.trailer {
-		b.trailer[name] = b.watch.exchange.trailer[name]
+	if err == io.EOF { // else the server may be reading the rest, and the trailers
+		for name := range b.trailer {
+			b.trailer[name] = b.watch.exchange.trailer[name]
+		}
 	}
 	b.watch.stall.disarm()
 	return n, err
@@ -327,7 +371,7 @@ func (b *responseBody) Close() error {
 // resets a stream at its write deadline even if nothing is to be written.
 type responseWriter struct {
 	http.ResponseWriter
-	unread  *atomic.Bool
+	body    *clientBody // nil: none
 	before  http.Header // from Middleware; nil: nothing
 	interim bool        // the last header written was interim
 	hints   bool        // interim responses pass
@@ -337,7 +381,7 @@ type responseWriter struct {
 }
 
 func (p *Proxy) responseWriter(w http.ResponseWriter, r *http.Request, x *exchange) *responseWriter {
-	out := &responseWriter{ResponseWriter: w, unread: &x.unread, timeout: x.match.Route.stallTimeout()}
+	out := &responseWriter{ResponseWriter: w, timeout: x.match.Route.stallTimeout()}
 	out.stall.expire = func() { http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)) }
 	// The server writes a 100 by itself when the body is read. It takes no care
 	// that another interim response may be written at the same time.
@@ -366,9 +410,7 @@ func (w *responseWriter) WriteHeader(status int) {
 			return
 		}
 		removeHopByHop(w.ResponseWriter.Header())
-	} else if w.unread.Load() {
-		// What is left of the body must not be read as a request. (The server
-		// would try in vain: golang/go#68560.)
+	} else if w.body.unread() {
 		w.Header().Set("Connection", "close")
 	}
 	w.stall.arm(w.timeout)
@@ -395,7 +437,10 @@ func (w *responseWriter) FlushError() error {
 // that is so short that it has not begun is left to the server, which is still
 // to count its length.
 func (w *responseWriter) end() {
-	if w.written > 2048 {
+	if w.body.unread() {
+		w.body.linger = lingerTimeout
+	}
+	if w.written > 2048 || w.body.unread() {
 		w.FlushError()
 	}
 	w.stall.disarm()

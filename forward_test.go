@@ -135,21 +135,27 @@ func TestEarlyRefusal(t *testing.T) {
 		return false
 	})
 	smuggled := request("GET", "/smuggled")
-	length := "Content-Length: " + strconv.Itoa(len("begin")+len(smuggled))
+	sized := request("POST", "%s", "Content-Length: "+strconv.Itoa(len("begin")+len(smuggled))) + "begin"
+	chunked := request("POST", "%s", "Transfer-Encoding: chunked", "Trailer: X-Sum") + "5\r\nbegin\r\n"
 	g := startGateway(t, &slipswitch.Proxy{}, route("/", u), slipswitch.Route{Path: "/dead", Upstreams: slipswitch.To(refusing(t))})
 	for target, status := range map[string]int{"/": 401, "/dead": 502} {
-		for range 20 {
-			client := g.dial()
-			client.send(request("POST", target, length) + "begin")
-			a := client.answer("POST")
-			if a.StatusCode != status || !a.Close {
-				t.Errorf("%s: got %s, close %v; want %d, closed", target, a.Status, a.Close, status)
+		for begin, rest := range map[string]string{
+			sized:   smuggled + smuggled, // the rest of the body, and more
+			chunked: "0\r\nX-Sum: 1\r\n\r\n" + smuggled,
+		} {
+			for range 10 {
+				client := g.dial()
+				client.send(fmt.Sprintf(begin, target))
+				a := client.answer("POST")
+				if a.StatusCode != status || !a.Close {
+					t.Errorf("%s: got %s, close %v; want %d, closed", target, a.Status, a.Close, status)
+				}
+				io.WriteString(client.TCPConn, rest)
+				if got, _ := client.rest(); got != "" {
+					t.Errorf("%s: behind the refusal came %q", target, got)
+				}
+				client.Close()
 			}
-			io.WriteString(client.TCPConn, smuggled+smuggled) // the rest of the body, and more
-			if got, _ := client.rest(); got != "" {
-				t.Errorf("%s: behind the refusal came %q", target, got)
-			}
-			client.Close()
 		}
 	}
 }
@@ -496,6 +502,34 @@ func TestClientStall(t *testing.T) {
 				until(t, "the request is over", func() bool { return g.running.Load() == 0 })
 			})
 		}
+	}
+}
+
+// TestHTTP2ClientStall: the same for one stream of many.
+func TestHTTP2ClientStall(t *testing.T) {
+	t.Parallel()
+	gone := make(chan struct{})
+	u := startScript(t, func(u *upstream, p *peer) bool {
+		defer close(gone)
+		p.head()
+		io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
+		io.Copy(p.TCPConn, zeros{})
+		return false
+	})
+	r := route("/", u)
+	r.StallTimeout = 100 * time.Millisecond
+	g := startGateway(t, &slipswitch.Proxy{}, r)
+	q, _ := http.NewRequest("GET", "http://"+g.addr, nil)
+	q.Host = host
+	response, err := http2Client(t).RoundTrip(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	select {
+	case <-gone:
+	case <-time.After(wait):
+		t.Error("the upstream goes on")
 	}
 }
 

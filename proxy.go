@@ -9,8 +9,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/slipswitch/slipswitch/internal/splice"
@@ -30,6 +30,9 @@ type Proxy struct {
 	// path, and headers from which all that a client must not set is gone.
 	// Headers that it adds to the request reach the upstream, headers that it
 	// adds to the response reach the client, on upgrades too.
+	//
+	// What it changes of the method, the Host, the query and the body is
+	// forwarded; the path is that of the match.
 	//
 	// For it, an upgraded request ends with the 101: next returns and the
 	// request's context is cancelled while the tunnel lives on.
@@ -180,7 +183,6 @@ type exchange struct {
 	offers  []string    // the client's Upgrade fields
 	opaque  bool        // the tunnel's bytes are no WebSocket frames
 	trailer http.Header // the client's, complete once the body is read
-	unread  atomic.Bool // the body of an HTTP/1 request has not been read to its end
 }
 
 type exchangeKey struct{}
@@ -224,6 +226,9 @@ func (p *Proxy) forwardRequest(w http.ResponseWriter, r *http.Request) {
 	case x == nil:
 		p.fail(w, r, &Error{Status: http.StatusInternalServerError, Reason: "internal error",
 			Err: errors.New("Middleware has called next with a request whose context is not that of its own")})
+	case strings.ContainsAny(r.Method+r.Host, " \r\n") || validQuery(r.URL.RawQuery) != nil:
+		p.fail(w, r, &Error{Status: http.StatusInternalServerError, Reason: "internal error",
+			Err: errors.New("Middleware has put a space or control byte into the request line or Host")})
 	case x.upgrade != "":
 		p.upgrade(w, r, x)
 	case redirectsToSlash(r, x.match):

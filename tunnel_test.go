@@ -31,6 +31,7 @@ func TestRouteChangesTouchNoTunnel(t *testing.T) {
 	u, other := tunneling(t), answering(t, ok("other"))
 	g := startGateway(t, &slipswitch.Proxy{}, route("/ws/ide-1", u), route("/ws/ide-2", u))
 	client, far := g.open("/ws/ide-1", u)
+	g.tunnels(1)
 	second, farSecond := g.open("/ws/ide-2/x", u)
 	for i, change := range []func(tx *slipswitch.Txn){
 		func(tx *slipswitch.Txn) { tx.Delete(host, "/ws/ide-1") },

@@ -548,9 +548,16 @@ func TestMiddlewareReplacesRequest(t *testing.T) {
 			if !ok || match.Route.Path != "/" {
 				t.Errorf("MatchFrom: %v, %v", match, ok)
 			}
-			if r.URL.Path == "/lost" {
+			switch r.URL.Path {
+			case "/lost":
 				r = r.WithContext(context.Background())
-			} else {
+			case "/query":
+				r.URL.RawQuery = "a HTTP/1.1\r\nX-Injected: 1\r\n\r\n"
+			case "/host":
+				r.Host = "a\r\nX-Injected: 1"
+			case "/method":
+				r.Method = "GET /evil HTTP/1.1\r\nX: "
+			default:
 				r = r.Clone(context.WithValue(r.Context(), mark{}, 1))
 				r.Header.Set("X-Auth-User", "alice")
 				r.Header.Del("Cookie")
@@ -567,9 +574,11 @@ func TestMiddlewareReplacesRequest(t *testing.T) {
 			t.Errorf("the upstream received %q", got.head)
 		}
 	}
-	for _, raw := range []string{handshake("/lost"), request("GET", "/lost")} {
-		if a := g.do(raw); a.StatusCode != 500 {
-			t.Errorf("got %s; want 500", a.Status)
+	for _, target := range []string{"/lost", "/query", "/host", "/method"} {
+		for _, raw := range []string{handshake(target), request("GET", target)} {
+			if a := g.do(raw); a.StatusCode != 500 {
+				t.Errorf("%s: got %s; want 500", target, a.Status)
+			}
 		}
 	}
 	u.nothing()
