@@ -26,16 +26,9 @@ func (h *Handler) batch(w http.ResponseWriter, r *http.Request) *problem {
 	if wrong != nil {
 		return wrong
 	}
-	version, err := h.Router.Update(func(tx *slipswitch.Txn) error {
-		if wrong := precondition(r, h.Router.Table().Version(), true); wrong != nil {
-			return wrong
-		}
-		tx = tx.As(h.Owner)
-		if replace {
-			tx.Clear()
-		}
-		tx.Apply(changes...)
-		return nil
+	version, err := h.write(r.Context(), change{
+		owner: h.Owner, replace: replace, changes: changes, conditional: conditional(r),
+		check: func() *problem { return precondition(r, h.Router.Table().Version(), true) },
 	})
 	if err != nil {
 		wrong := problemOf(err, "the batch")

@@ -105,20 +105,20 @@ func (h *Handler) chpPost(w http.ResponseWriter, r *http.Request, key slipswitch
 	if json.Unmarshal(fields["target"], &target) != nil || target == nil {
 		return &problem{Status: http.StatusBadRequest, Text: "Must specify 'target' as string"}
 	}
-	if strings.HasPrefix(*target, "http+unix:") || strings.HasPrefix(*target, "unix+http:") {
-		return &problem{Status: http.StatusBadRequest, Text: fmt.Sprintf(
-			"target %.64q must begin with http:// or https://: Unix sockets are not supported yet", *target)}
+	upstream, wrong := chpUpstream(*target)
+	if wrong != nil {
+		return wrong
 	}
 	delete(fields, "target")
 	delete(fields, "last_activity") // it cannot be set
-	route := slipswitch.Route{Host: key.Host, Path: key.Path, Upstreams: slipswitch.To(*target)}
+	route := slipswitch.Route{Host: key.Host, Path: key.Path, Upstreams: slipswitch.To(upstream)}
 	if len(fields) > 0 {
 		route.Meta, _ = json.Marshal(fields)
 	}
 	if h.CHPRoute != nil {
 		h.CHPRoute(&route)
 	}
-	_, err := h.Router.Apply(&slipswitch.Owner{Name: chpOwner}, slipswitch.Change{Put: &route})
+	_, err := h.write(r.Context(), change{owner: &slipswitch.Owner{Name: chpOwner}, changes: []slipswitch.Change{{Put: &route}}})
 	if err != nil {
 		wrong := problemOf(err, "the route")
 		if len(wrong.Invalid) > 0 {
@@ -136,13 +136,20 @@ func (h *Handler) chpPost(w http.ResponseWriter, r *http.Request, key slipswitch
 }
 
 func (h *Handler) chpDelete(w http.ResponseWriter, r *http.Request, key slipswitch.Key) *problem {
-	deleted := false
-	_, err := h.Router.Update(func(tx *slipswitch.Txn) error {
-		deleted = tx.As(&slipswitch.Owner{Name: chpOwner}).DeleteKey(key)
-		return nil
+	if _, err := key.Canonical(); err != nil {
+		return &problem{Status: http.StatusNotFound} // an invalid path has no route
+	}
+	_, err := h.write(r.Context(), change{
+		owner: &slipswitch.Owner{Name: chpOwner}, changes: []slipswitch.Change{{Delete: &key}},
+		check: func() *problem {
+			if _, found := h.Router.Table().Of(chpOwner, key); !found {
+				return &problem{Status: http.StatusNotFound}
+			}
+			return nil
+		},
 	})
-	if err != nil || !deleted { // an invalid path has no route
-		return &problem{Status: http.StatusNotFound}
+	if err != nil {
+		return problemOf(err, "the route")
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -187,13 +194,39 @@ func (h *Handler) chpPath(e slipswitch.Entry) (path string, ok bool) {
 	return path, err == nil
 }
 
+// chpUpstream returns the URL of an upstream for a target. The API has the path
+// of a Unix socket where other URLs have the host, percent-encoded.
+func chpUpstream(target string) (string, *problem) {
+	for _, scheme := range []string{"http+unix://", "unix+http://"} {
+		socket, ok := strings.CutPrefix(target, scheme)
+		if !ok {
+			continue
+		}
+		path, err := url.PathUnescape(strings.TrimSuffix(socket, "/"))
+		if err != nil || strings.Contains(strings.TrimSuffix(socket, "/"), "/") {
+			return "", &problem{Status: http.StatusBadRequest, Text: fmt.Sprintf(
+				"target %.64q must have a socket's percent-encoded path and nothing behind it, as http+unix://%%2Frun%%2Fsocket has", target)}
+		}
+		return "unix:" + path, nil
+	}
+	return target, nil
+}
+
+// chpTarget returns the target for an upstream's URL.
+func chpTarget(upstream string) string {
+	if path, ok := strings.CutPrefix(upstream, "unix:"); ok {
+		return "http+unix://" + url.PathEscape(path)
+	}
+	return upstream
+}
+
 // chpData returns a route's data as it was put, with its last activity.
 func chpData(e slipswitch.Entry) []byte {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(e.Route.Meta, &fields) != nil || fields == nil {
 		fields = make(map[string]json.RawMessage, 2) // what others have put there cannot be shown
 	}
-	fields["target"], _ = json.Marshal(e.Route.Upstreams[0].URL)
+	fields["target"], _ = json.Marshal(chpTarget(e.Route.Upstreams[0].URL))
 	fields["last_activity"], _ = json.Marshal(lastActive(e).Format("2006-01-02T15:04:05.000Z"))
 	data, _ := json.Marshal(fields)
 	return data

@@ -1,9 +1,11 @@
 package admin
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/slipswitch/slipswitch"
@@ -47,6 +49,12 @@ type Handler struct {
 	// it is put: to set what configurable-http-proxy's API has no field for.
 	CHPRoute func(*slipswitch.Route)
 
+	// Write, if set, keeps the changes of an owner in a store, all or none, and
+	// returns once Router has them: store.Sync.Apply does. Its errors are those
+	// of Router.Update, or a *slipswitch.Error with the status to answer with.
+	// It may be called concurrently. Nil: changes go to Router alone.
+	Write func(ctx context.Context, owner string, changes ...slipswitch.Change) error
+
 	// Ready, if set, returns why no traffic should be sent here, or nil.
 	// Whatever it says, a Proxy that drains is not ready. The error's text is
 	// shown by /v1/status, not by /readyz.
@@ -60,6 +68,8 @@ type Handler struct {
 
 	// MaxBatch is how many bytes the body of a batch may have. Zero: 64 MiB.
 	MaxBatch int64
+
+	writing sync.RWMutex // held by requests that write to a store
 }
 
 func (h *Handler) maxBody() int64 {

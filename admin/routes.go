@@ -161,14 +161,13 @@ func (h *Handler) putRoute(w http.ResponseWriter, r *http.Request) *problem {
 	var before uint64
 	var was slipswitch.Entry
 	var replaced bool
-	version, err := h.Router.Update(func(tx *slipswitch.Txn) error {
-		before = h.Router.Table().Version()
-		was, replaced = h.Router.Table().Of(h.owner(), key)
-		if wrong := precondition(r, was.Version, replaced); wrong != nil {
-			return wrong
-		}
-		tx.As(h.Owner).Put(route)
-		return nil
+	version, err := h.write(r.Context(), change{
+		owner: h.Owner, changes: []slipswitch.Change{{Put: &route}}, conditional: conditional(r),
+		check: func() *problem {
+			before = h.Router.Table().Version()
+			was, replaced = h.Router.Table().Of(h.owner(), key)
+			return precondition(r, was.Version, replaced)
+		},
 	})
 	if err != nil {
 		return problemOf(err, "the route")
@@ -198,20 +197,19 @@ func (h *Handler) deleteRoute(w http.ResponseWriter, r *http.Request) *problem {
 	if wrong != nil {
 		return wrong
 	}
-	_, err := h.Router.Update(func(tx *slipswitch.Txn) error {
-		was, found := h.Router.Table().Of(h.owner(), key)
-		if wrong := precondition(r, was.Version, found); wrong != nil {
-			return wrong
-		}
-		if found {
-			tx.As(h.Owner).DeleteKey(key)
-			return nil
-		}
-		if other, ok := h.Router.Table().At(key); ok {
-			return &problem{Status: http.StatusConflict, Text: fmt.Sprintf(
-				"the route %.80q belongs to owner %q, and %q has none there: it must be deleted where it was put", key, other.Owner, h.owner())}
-		}
-		return noRoute(key)
+	_, err := h.write(r.Context(), change{
+		owner: h.Owner, changes: []slipswitch.Change{{Delete: &key}}, conditional: conditional(r),
+		check: func() *problem {
+			was, found := h.Router.Table().Of(h.owner(), key)
+			if wrong := precondition(r, was.Version, found); wrong != nil || found {
+				return wrong
+			}
+			if other, ok := h.Router.Table().At(key); ok {
+				return &problem{Status: http.StatusConflict, Text: fmt.Sprintf(
+					"the route %.80q belongs to owner %q, and %q has none there: it must be deleted where it was put", key, other.Owner, h.owner())}
+			}
+			return noRoute(key)
+		},
 	})
 	if err != nil {
 		return problemOf(err, "the route")
@@ -238,6 +236,11 @@ func writeRoute(w http.ResponseWriter, status int, item routeItem) {
 
 func etag(version uint64) string { return `"` + strconv.FormatUint(version, 10) + `"` }
 
+// conditional reports whether a request has a condition for precondition.
+func conditional(r *http.Request) bool {
+	return r.Header.Values("If-Match") != nil || r.Header.Values("If-None-Match") != nil
+}
+
 // precondition checks If-Match and If-None-Match (RFC 9110 §13.1) against what
 // is there.
 func precondition(r *http.Request, version uint64, exists bool) *problem {
@@ -261,13 +264,16 @@ func precondition(r *http.Request, version uint64, exists bool) *problem {
 	return nil
 }
 
-// problemOf turns an error of Router.Update into an answer.
+// problemOf turns an error of Handler.write into an answer.
 func problemOf(err error, what string) *problem {
 	if wrong, ok := errors.AsType[*problem](err); ok {
 		return wrong
 	}
 	if batch, ok := errors.AsType[*slipswitch.BatchError](err); ok {
 		return invalidRoutes(what, batch.Routes)
+	}
+	if e, ok := errors.AsType[*slipswitch.Error](err); ok {
+		return &problem{Status: e.Status, Text: e.Reason}
 	}
 	return &problem{Status: http.StatusInternalServerError, Text: err.Error()}
 }

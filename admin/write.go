@@ -1,0 +1,81 @@
+package admin
+
+import (
+	"context"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// A change is what a request asks for.
+type change struct {
+	owner   *slipswitch.Owner
+	replace bool // all of the owner's routes
+	changes []slipswitch.Change
+
+	// check, if set, returns what speaks against it, as things stand when it is
+	// made. Conditional says that nobody may change them in between.
+	check       func() *problem
+	conditional bool
+}
+
+// write makes a change where the routes are kept, and returns the version of a
+// table that has it.
+func (h *Handler) write(ctx context.Context, c change) (version uint64, err error) {
+	if h.Write == nil {
+		return h.Router.Update(func(tx *slipswitch.Txn) error {
+			if c.check != nil {
+				if wrong := c.check(); wrong != nil {
+					return wrong
+				}
+			}
+			tx = tx.As(c.owner)
+			if c.replace {
+				tx.Clear()
+			}
+			tx.Apply(c.changes...)
+			return nil
+		})
+	}
+	if c.conditional || c.replace {
+		h.writing.Lock()
+		defer h.writing.Unlock()
+	} else {
+		h.writing.RLock() // stores write many changes at once
+		defer h.writing.RUnlock()
+	}
+	if c.check != nil {
+		if wrong := c.check(); wrong != nil {
+			return 0, wrong
+		}
+	}
+	if c.replace {
+		if err := h.Router.Check(c.owner, c.changes...); err != nil {
+			return 0, err // before the deletions shift what it counts
+		}
+		c.changes = append(h.deletions(c), c.changes...)
+	}
+	name := ""
+	if c.owner != nil {
+		name = c.owner.Name
+	}
+	err = h.Write(ctx, name, c.changes...)
+	return h.Router.Table().Version(), err
+}
+
+// deletions returns the changes that delete what a replacement does not put.
+func (h *Handler) deletions(c change) (deletions []slipswitch.Change) {
+	put := make(map[slipswitch.Key]bool, len(c.changes))
+	for _, change := range c.changes {
+		if change.Put != nil {
+			key, _ := change.Put.Key().Canonical()
+			put[key] = true
+		}
+	}
+	for e := range h.Router.Table().All() {
+		key, err := e.Route.Key().Canonical()
+		if err == nil && e.Owner == h.owner() && !put[key] {
+			deletions = append(deletions, slipswitch.Change{Delete: &key})
+		}
+	}
+	return deletions
+}

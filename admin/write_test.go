@@ -1,0 +1,117 @@
+package admin_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/admin"
+	"github.com/slipswitch/slipswitch/store"
+)
+
+// synced serves an API that writes to a store in memory, which the router
+// follows.
+func synced(t *testing.T) (*server, *store.Memory) {
+	routes := new(store.Memory)
+	router := new(slipswitch.Router)
+	sync := &store.Sync{Source: routes, Router: router}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); sync.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	if err := sync.Wait(ctx, 0); err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, &admin.Handler{
+		Router: router,
+		Write: func(ctx context.Context, owner string, changes ...slipswitch.Change) error {
+			_, err := sync.Apply(ctx, owner, changes...)
+			return err
+		},
+	}), routes
+}
+
+// What is answered is kept, and routed; what is refused is neither.
+func TestWritesGoToTheStore(t *testing.T) {
+	s, routes := synced(t)
+	kept := func() (keys []string) {
+		for batch, err := range routes.Watch(t.Context(), store.Position{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range batch.Entries {
+				keys = append(keys, e.Owner+e.Key.String())
+			}
+			return keys
+		}
+		return nil
+	}
+	for _, step := range []struct {
+		method, path, body string
+		status             int
+		kept               string
+	}{
+		{"PUT", "/v1/route?path=/a", `{"path":"/a","upstreams":["http://up"]}`, 201, "/a"},
+		{"PUT", "/v1/route?path=/a", `{"path":"/a","upstreams":["http://up"]}`, 200, "/a"},
+		{"PUT", "/v1/route?path=/b", `{"path":"/b","upstreams":["gopher://up"]}`, 400, "/a"},
+		{"POST", "/v1/batch", `{"changes":[{"put":{"path":"/b","upstreams":["http://up"]}},{"put":{"path":"/c","upstreams":["http://up"]}}]}`, 200, "/a /b /c"},
+		{"POST", "/v1/batch", `{"changes":[{"delete":{"path":"/a"}},{"put":{"path":"/d","upstreams":["up"]}}]}`, 400, "/a /b /c"},
+		{"POST", "/v1/batch", `{"changes":[{"put":{"path":"/b","upstreams":["up"]}}],"replace":true}`, 400, "/a /b /c"},
+		{"POST", "/v1/batch", `{"changes":[{"put":{"path":"/%62","upstreams":["http://up"]}}],"replace":true}`, 200, "/b"},
+		{"POST", "/api/routes/x", `{"target":"http://up"}`, 201, "/b chp/x"},
+		{"DELETE", "/api/routes/x", ``, 204, "/b"},
+		{"DELETE", "/api/routes/x", ``, 404, "/b"},
+		{"DELETE", "/v1/route?path=/b", ``, 204, ""},
+		{"DELETE", "/v1/route?path=/b", ``, 404, ""},
+	} {
+		got := s.do(step.method, step.path, step.body)
+		if got.status != step.status {
+			t.Errorf("%s %s %s: got %d %s; want %d", step.method, step.path, step.body, got.status, got.body, step.status)
+		}
+		if keys := strings.Join(kept(), " "); keys != step.kept {
+			t.Errorf("after %s %s %s: the store has %q; want %q", step.method, step.path, step.body, keys, step.kept)
+		}
+	}
+}
+
+// Of many writers who have all seen one version, one wins: with a store, too.
+func TestConditionalWritesToTheStore(t *testing.T) {
+	s, _ := synced(t)
+	s.do("PUT", "/v1/route?path=/a", `{"path":"/a","upstreams":["http://up"]}`)
+	tag := s.do("GET", "/v1/route?path=/a", "").header.Get("ETag")
+	var wg sync.WaitGroup
+	won := make(chan bool, 20)
+	for i := range 20 {
+		wg.Go(func() {
+			got := s.do("PUT", "/v1/route?path=/a", `{"path":"/a","upstreams":["http://up"],"maxBody":`+fmt.Sprint(i+1)+`}`, "If-Match: "+tag)
+			won <- got.status == http.StatusOK
+		})
+	}
+	wg.Wait()
+	close(won)
+	n := 0
+	for ok := range won {
+		if ok {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d of 20 won; want 1", n)
+	}
+}
+
+// What a store says about itself becomes the answer.
+func TestStoreErrors(t *testing.T) {
+	s := serve(t, &admin.Handler{Write: func(context.Context, string, ...slipswitch.Change) error {
+		return &slipswitch.Error{Status: http.StatusServiceUnavailable, Reason: "the disk is full", RetryAfter: time.Second}
+	}})
+	got := s.do("PUT", "/v1/route?path=/a", `{"path":"/a","upstreams":["http://up"]}`)
+	if got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "the disk is full") {
+		t.Errorf("got %d %s; want 503 with the reason", got.status, got.body)
+	}
+}
