@@ -107,7 +107,7 @@ func carries(client, far *peer) {
 // wantReport wants the next report to be of the gateway's doing.
 func (g *gateway) wantReport(why slipswitch.Why) {
 	g.t.Helper()
-	if r := g.report(); r.By != "gateway" || r.How != "policy" || slipswitch.Why(r.Why) != why {
+	if r := g.report(); r.By != "gateway" || r.How != "policy" || r.Why != why {
 		g.t.Errorf("report: by %s, %s, %s; want by gateway, policy, %s", r.By, r.How, r.Why, why)
 	}
 }

@@ -99,7 +99,7 @@ func ExampleCloseReport() {
 	socket.Write(ctx, websocket.MessageText, []byte("still here"))
 	socket.Read(ctx)
 	report := <-reports
-	fmt.Println(report.Value, "on", report.Route, "closed by", report.By+":", report.How)
+	fmt.Println(report.Value, "on", report.Route, "closed by", string(report.By)+":", report.How)
 	fmt.Println(report.ClientMessages, "message after", report.CloseVersion-report.OpenVersion, "route change")
 	// Output:
 	// ada on /ide-7 closed by upstream: close frame

@@ -48,6 +48,10 @@ type Proxy struct {
 	// reports, never traffic.
 	TunnelClosed func(CloseReport)
 
+	// TunnelsClosed, if set, is called with each burst of closes, on the same
+	// goroutine as TunnelClosed. Logger is told of it, too.
+	TunnelsClosed func(Burst)
+
 	// TrustedProxies are the peers whose Forwarded and X-Forwarded headers are
 	// believed. Nil: nobody's; they are dropped and written anew.
 	TrustedProxies []netip.Prefix
@@ -132,7 +136,13 @@ func (p *Proxy) init() {
 		p.forward = p.Middleware(p.forward)
 	}
 	p.engine.Logger = p.Logger
-	p.reports.hook = p.TunnelClosed
+	p.reports.closed = p.TunnelClosed
+	p.reports.burst = func(b Burst) {
+		p.log().Warn("slipswitch: tunnels have closed together", slog.Any("", b))
+		if p.TunnelsClosed != nil {
+			p.TunnelsClosed(b)
+		}
+	}
 }
 
 func (p *Proxy) log() *slog.Logger {

@@ -1,10 +1,33 @@
 package slipswitch
 
 import (
+	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/slipswitch/slipswitch/internal/splice"
+)
+
+// By says who ended a tunnel.
+type By string
+
+const (
+	ByClient   By = "client"
+	ByUpstream By = "upstream"
+	ByGateway  By = "gateway"
+)
+
+// How says by what a tunnel ended.
+type How string
+
+const (
+	HowFIN        How = "FIN"         // a side closed its connection, and in answer or after the linger the other did
+	HowRST        How = "RST"         // a side reset its connection: its process has died, or threw data away
+	HowTimeout    How = "timeout"     // Why says which; of a peer: it is out of reach, as the kernel found
+	HowWriteError How = "write error" // a side could not be written to or read from; Errno says more
+	HowCloseFrame How = "close frame" // a side sent a WebSocket Close frame
+	HowPolicy     How = "policy"      // the gateway's will; Why says which
 )
 
 // Why says for what reason the gateway ended a tunnel, or when it was ended by a
@@ -29,18 +52,21 @@ const (
 type CloseReport struct {
 	Tunnel uint64 `json:"tunnel"`
 
-	// By is "client", "upstream" or "gateway": whoever ended it first. What that
-	// provoked the others to do is not the cause.
-	By string `json:"by"`
+	// State is the cause in two letters, as proxies log it: who (C client, U
+	// upstream, G gateway), then how (F FIN, R RST, T timeout, W write error, C
+	// close frame, P policy).
+	State string `json:"state"`
 
-	// How is "FIN", "RST", "timeout", "write error", "close frame" or "policy".
-	How string `json:"how"`
-
-	// Why is the gateway's reason: "idle", "life", "stall", "linger",
-	// "shutdown". Empty if the gateway did not end it.
-	Why string `json:"why,omitempty"`
+	By  By  `json:"by"` // whoever ended it first; what that provoked the others to do is not the cause
+	How How `json:"how"`
+	Why Why `json:"why,omitempty"` // empty if the gateway did not end it
 
 	Errno string `json:"errno,omitempty"` // of the call that failed
+
+	// ClientClose and UpstreamClose are the Close frames that came from either
+	// side, be they the cause or an answer. Nil: none.
+	ClientClose   *CloseFrame `json:"clientClose,omitempty"`
+	UpstreamClose *CloseFrame `json:"upstreamClose,omitempty"`
 
 	Route    Key       `json:"route"`
 	Upstream string    `json:"upstream"`
@@ -54,60 +80,128 @@ type CloseReport struct {
 	Value any `json:"-"` // what Proxy.TunnelValue has returned
 }
 
+// A CloseFrame is what a peer has said in a WebSocket Close frame.
+type CloseFrame struct {
+	Code   uint16 `json:"code"`             // 1005: the frame had none
+	Reason string `json:"reason,omitempty"` // with Go escapes for what is not printable: it is a stranger's word
+}
+
 func (t *Tunnel) report(end splice.End) CloseReport {
 	r := CloseReport{
-		Tunnel:       t.id,
-		By:           end.By.String(),
-		How:          string(end.How),
-		Why:          string(end.Why),
-		Route:        t.match,
-		Upstream:     t.upstream,
-		Client:       t.client,
-		Opened:       t.opened,
-		Closed:       time.Now(),
-		Traffic:      trafficOf(end.Stats),
-		OpenVersion:  t.version,
-		CloseVersion: t.proxy.Router.Table().Version(),
-		Value:        t.value,
+		Tunnel:        t.id,
+		By:            By(end.By.String()),
+		How:           How(end.How),
+		Why:           Why(end.Why),
+		ClientClose:   closeFrameOf(end.Seen[splice.Client]),
+		UpstreamClose: closeFrameOf(end.Seen[splice.Upstream]),
+		Route:         t.match,
+		Upstream:      t.upstream,
+		Client:        t.client,
+		Opened:        t.opened,
+		Closed:        time.Now(),
+		Traffic:       trafficOf(end.Stats),
+		OpenVersion:   t.version,
+		CloseVersion:  t.proxy.Router.Table().Version(),
+		Value:         t.value,
 	}
+	r.State = string([]byte{r.By[0] &^ 0x20, r.How[0] &^ 0x20})
 	if end.Errno != 0 {
 		r.Errno = end.Errno.Error()
 	}
 	return r
 }
 
-// reports are handed to the hook in the order in which they come in, by one
-// goroutine that lives while there are any.
+func closeFrameOf(seen splice.Seen) *CloseFrame {
+	if !seen.Frame {
+		return nil
+	}
+	quoted := strconv.Quote(seen.Reason)
+	return &CloseFrame{seen.Code, quoted[1 : len(quoted)-1]}
+}
+
+// LogValue is the report as a group of attributes, without those that are
+// empty. [slog.Any] with the key "" puts them beside others.
+func (r CloseReport) LogValue() slog.Value {
+	attrs := make([]slog.Attr, 0, 20)
+	add := func(key, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(key, value))
+		}
+	}
+	frame := func(side string, f *CloseFrame) {
+		if f != nil {
+			attrs = append(attrs, slog.Int(side+"Code", int(f.Code)))
+			add(side+"Reason", f.Reason)
+		}
+	}
+	attrs = append(attrs, slog.Uint64("tunnel", r.Tunnel))
+	add("state", r.State)
+	add("by", string(r.By))
+	add("how", string(r.How))
+	add("why", string(r.Why))
+	add("errno", r.Errno)
+	frame("client", r.ClientClose)
+	frame("upstream", r.UpstreamClose)
+	add("route", r.Route.String())
+	add("upstream", r.Upstream)
+	add("client", r.Client)
+	return slog.GroupValue(append(attrs,
+		slog.String("lasted", r.Closed.Sub(r.Opened).Round(time.Millisecond).String()),
+		slog.String("quiet", r.Closed.Sub(latest(r.LastData, r.Opened)).Round(time.Millisecond).String()),
+		slog.Int64("clientBytes", r.ClientBytes), slog.Int64("upstreamBytes", r.UpstreamBytes),
+		slog.Int64("clientMessages", r.ClientMessages), slog.Int64("upstreamMessages", r.UpstreamMessages),
+		slog.Uint64("livedThrough", r.CloseVersion-r.OpenVersion))...)
+}
+
+// reports are handed to the hooks in the order in which they come in, by one
+// goroutine that lives while there are any. The last ones are kept.
 type reports struct {
-	hook func(CloseReport)
+	closed func(CloseReport)
+	burst  func(Burst)
 
 	mu      sync.Mutex
-	waiting []CloseReport
-	idle    chan struct{} // closed when all are handed over; nil if none was ever
+	waiting []any         // a CloseReport or Burst each
+	idle    chan struct{} // closed when all are handed over
+	growing map[cause]*growth
+	closes  ring[CloseReport]
+	bursts  ring[Burst]
 }
 
 // add never waits.
 func (q *reports) add(r CloseReport) {
-	if q.hook == nil {
-		return
-	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.closed != nil {
+		q.tell(r)
+	}
+	r.Value = nil
+	q.closes.add(r, 1000)
+	q.grow(r)
+}
+
+// tell queues a report for the hooks. The lock is held.
+func (q *reports) tell(event any) {
 	if len(q.waiting) == 0 {
 		q.idle = make(chan struct{})
 		go q.dispatch()
 	}
-	q.waiting = append(q.waiting, r)
+	q.waiting = append(q.waiting, event)
 }
 
 // dispatch keeps a report in the queue until the hook has returned.
 func (q *reports) dispatch() {
 	for more := true; more; {
 		q.mu.Lock()
-		r := q.waiting[0]
+		event := q.waiting[0]
 		q.mu.Unlock()
-		q.hook(r)
+		switch event := event.(type) {
+		case CloseReport:
+			q.closed(event)
+		case Burst:
+			q.burst(event)
+		}
 		q.mu.Lock()
+		q.waiting[0] = nil
 		q.waiting = q.waiting[1:]
 		if more = len(q.waiting) > 0; !more {
 			q.waiting = nil
@@ -118,12 +212,41 @@ func (q *reports) dispatch() {
 }
 
 // done returns a channel that is closed when all reports so far are handed
-// over; nil if there are none.
+// over; nil if there are none. Bursts end here.
 func (q *reports) done() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	for _, g := range q.growing {
+		q.settle(g)
+	}
 	if len(q.waiting) == 0 {
 		return nil
 	}
 	return q.idle
 }
+
+// Closes returns the reports of the last 1000 tunnels that have ended, without
+// their Value, in the order of their ends.
+func (p *Proxy) Closes() []CloseReport {
+	p.reports.mu.Lock()
+	defer p.reports.mu.Unlock()
+	return p.reports.closes.all()
+}
+
+// A ring keeps the last items that were added.
+type ring[T any] struct {
+	items []T
+	next  int // where the oldest is, once it is full
+}
+
+func (r *ring[T]) add(item T, most int) {
+	if len(r.items) < most {
+		r.items = append(r.items, item)
+		return
+	}
+	r.items[r.next] = item
+	r.next = (r.next + 1) % most
+}
+
+// all returns them, the oldest first.
+func (r *ring[T]) all() []T { return append(append([]T{}, r.items[r.next:]...), r.items[:r.next]...) }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -172,14 +171,7 @@ func (g *gateway) lastRequests(next http.Handler) http.Handler {
 
 // tunnelClosed is told of each tunnel's end.
 func (g *gateway) tunnelClosed(r slipswitch.CloseReport) {
-	g.log.Info("tunnel closed",
-		"tunnel", r.Tunnel,
-		"by", r.By, "how", r.How, "why", r.Why, "errno", r.Errno,
-		"route", r.Route.String(), "upstream", r.Upstream, "client", r.Client,
-		"lasted", r.Closed.Sub(r.Opened).Round(time.Millisecond).String(),
-		"quiet", r.Closed.Sub(cmp.Or(r.LastData, r.Opened)).Round(time.Millisecond).String(),
-		"clientBytes", r.ClientBytes, "upstreamBytes", r.UpstreamBytes,
-		"livedThrough", r.CloseVersion-r.OpenVersion)
+	g.log.Info("tunnel closed", slog.Any("", r))
 	if g.demo != nil {
 		g.demo.TunnelClosed(r)
 	}

@@ -64,17 +64,17 @@ type socket struct {
 
 // An ended socket is what its close report says.
 type ended struct {
-	Tunnel uint64 `json:"tunnel"`
-	Name   string `json:"name"`
-	Hue    int    `json:"hue"`
-	Path   string `json:"path"`
-	By     string `json:"by"`
-	How    string `json:"how"`
-	Why    string `json:"why"`
-	Closed int64  `json:"closed"` // unix milliseconds
-	Lasted int64  `json:"lasted"` // milliseconds
-	Lived  uint64 `json:"lived"`  // through how many changes
-	Bytes  int64  `json:"bytes"`  // both ways
+	Tunnel uint64         `json:"tunnel"`
+	Name   string         `json:"name"`
+	Hue    int            `json:"hue"`
+	Path   string         `json:"path"`
+	By     slipswitch.By  `json:"by"`
+	How    slipswitch.How `json:"how"`
+	Why    slipswitch.Why `json:"why"`
+	Closed int64          `json:"closed"` // unix milliseconds
+	Lasted int64          `json:"lasted"` // milliseconds
+	Lived  uint64         `json:"lived"`  // through how many changes
+	Bytes  int64          `json:"bytes"`  // both ways
 }
 
 const (
