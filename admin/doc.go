@@ -7,6 +7,8 @@
 //	DELETE /v1/route     deletes it
 //	POST   /v1/batch     many changes, all or nothing
 //	GET    /v1/tunnels   lists open tunnels, by pages
+//	DELETE /v1/tunnels   closes them
+//	GET    /v1/closes    lists the last close reports, and bursts of closes
 //	GET    /v1/status    version, how much there is of what, whether it is ready
 //	*      /api/routes   the API of configurable-http-proxy
 //	GET    /livez        200: the program runs
@@ -57,8 +59,21 @@
 //	{"status":400, "error":"…", "invalid":[{"index":0, "key":{…}, "field":"path",
 //	 "value":"ide-7", "want":"must begin with /"}]}
 //
-// /v1/tunnels takes limit, after, host and path as /v1/routes does, upstream (a
-// URL or host:port) and client (an address).
+// # Tunnels
+//
+// /v1/tunnels takes limit, after, host and path as /v1/routes does, id, upstream
+// (a URL or host:port) and client (an address); and sort, which is opened, bytes,
+// lastData or lastActive, with - in front for the greatest first: of a sorted
+// list there is only one page.
+//
+// DELETE takes the same filters, of which there must be one (path=/ means all),
+// code and reason for the WebSocket Close frame (1001; "admin"), and window, a
+// time such as 30s over which the closes are spread. It answers 202 with how
+// many tunnels it is about: {"closing":3}. See Tunnel.Close and Proxy.Drain.
+//
+// /v1/closes answers {"closes":[…], "bursts":[…]}, the newest first: of the last
+// 1000 reports at most limit, and the last 100 bursts. Parameters: limit, host,
+// path, upstream, client, by, why; they do not concern the bursts.
 //
 // # configurable-http-proxy
 //

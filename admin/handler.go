@@ -141,7 +141,9 @@ func (h *Handler) native(path, method string) endpoint {
 	case "/v1/batch":
 		methods = map[string]endpoint{"POST": h.batch}
 	case "/v1/tunnels":
-		methods = map[string]endpoint{"GET": h.listTunnels}
+		methods = map[string]endpoint{"GET": h.listTunnels, "DELETE": h.closeTunnels}
+	case "/v1/closes":
+		methods = map[string]endpoint{"GET": h.listCloses}
 	case "/v1/status":
 		methods = map[string]endpoint{"GET": h.status}
 	default:

@@ -1,10 +1,14 @@
 package admin
 
 import (
+	"cmp"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/slipswitch/slipswitch"
 )
@@ -20,9 +24,25 @@ type tunnelItem struct {
 	slipswitch.Traffic
 }
 
+func tunnelItemOf(t *slipswitch.Tunnel) tunnelItem {
+	traffic := t.Traffic()
+	traffic.LastData, traffic.LastActive = traffic.LastData.UTC(), traffic.LastActive.UTC()
+	return tunnelItem{t.ID(), t.Route(), t.Version(), t.Client(), t.Upstream(), t.Opened().UTC(), traffic}
+}
+
+// tunnelOrders are what a list of tunnels can be sorted by.
+var tunnelOrders = map[string]func(a, b tunnelItem) int{
+	"opened": func(a, b tunnelItem) int { return a.Opened.Compare(b.Opened) },
+	"bytes": func(a, b tunnelItem) int {
+		return cmp.Compare(a.ClientBytes+a.UpstreamBytes, b.ClientBytes+b.UpstreamBytes)
+	},
+	"lastData":   func(a, b tunnelItem) int { return a.LastData.Compare(b.LastData) },
+	"lastActive": func(a, b tunnelItem) int { return a.LastActive.Compare(b.LastActive) },
+}
+
 // listTunnels answers GET /v1/tunnels.
 func (h *Handler) listTunnels(w http.ResponseWriter, r *http.Request) *problem {
-	query, wrong := parameters(r, "limit", "after", "host", "path", "upstream", "client")
+	query, wrong := parameters(r, "limit", "after", "sort", "id", "host", "path", "upstream", "client")
 	if wrong != nil {
 		return wrong
 	}
@@ -30,7 +50,7 @@ func (h *Handler) listTunnels(w http.ResponseWriter, r *http.Request) *problem {
 	if wrong != nil {
 		return wrong
 	}
-	keys, wrong := newKeyFilter(query)
+	matches, wrong := tunnelFilter(query)
 	if wrong != nil {
 		return wrong
 	}
@@ -41,29 +61,126 @@ func (h *Handler) listTunnels(w http.ResponseWriter, r *http.Request) *problem {
 			return badRequest("after", text, "must be the next of the page before")
 		}
 	}
-	upstream, client := query.Get("upstream"), query.Get("client")
+	by, descending := strings.CutPrefix(query.Get("sort"), "-")
+	order := tunnelOrders[by]
+	switch {
+	case query.Has("sort") && order == nil:
+		return badRequest("sort", by, "must be opened, bytes, lastData or lastActive, with - in front for the greatest first")
+	case order != nil && query.Has("after"):
+		return badRequest("after", query.Get("after"), "must be left out: a sorted list has one page, since what it is sorted by changes")
+	}
 	page := struct {
 		Tunnels []tunnelItem `json:"tunnels"`
 		Next    string       `json:"next,omitempty"`
 	}{Tunnels: []tunnelItem{}}
-	if h.Proxy == nil {
-		writeJSON(w, http.StatusOK, page)
-		return nil
-	}
-	for t := range h.Proxy.Tunnels() {
-		switch {
-		case t.ID() <= after, !keys.matches(t.Route()), client != "" && t.Client() != client,
-			upstream != "" && t.Upstream() != upstream && !strings.HasSuffix(t.Upstream(), "://"+upstream):
+	for t := range h.tunnels() {
+		if t.ID() <= after || !matches(t) {
 			continue
 		}
-		if len(page.Tunnels) == limit {
+		if order == nil && len(page.Tunnels) == limit {
 			page.Next = strconv.FormatUint(page.Tunnels[limit-1].ID, 10)
 			break
 		}
-		traffic := t.Traffic()
-		traffic.LastData, traffic.LastActive = traffic.LastData.UTC(), traffic.LastActive.UTC()
-		page.Tunnels = append(page.Tunnels, tunnelItem{t.ID(), t.Route(), t.Version(), t.Client(), t.Upstream(), t.Opened().UTC(), traffic})
+		page.Tunnels = append(page.Tunnels, tunnelItemOf(t))
+	}
+	if order != nil {
+		slices.SortStableFunc(page.Tunnels, func(a, b tunnelItem) int {
+			if descending {
+				a, b = b, a
+			}
+			return order(a, b)
+		})
+		page.Tunnels = page.Tunnels[:min(len(page.Tunnels), limit)]
 	}
 	writeJSON(w, http.StatusOK, page)
+	return nil
+}
+
+// tunnels yields the open tunnels.
+func (h *Handler) tunnels() func(func(*slipswitch.Tunnel) bool) {
+	if h.Proxy == nil {
+		return func(func(*slipswitch.Tunnel) bool) {}
+	}
+	return h.Proxy.Tunnels()
+}
+
+// tunnelFilter selects tunnels by the parameters id, host, path, upstream and
+// client.
+func tunnelFilter(query url.Values) (func(*slipswitch.Tunnel) bool, *problem) {
+	keys, wrong := newKeyFilter(query)
+	if wrong != nil {
+		return nil, wrong
+	}
+	var id uint64
+	if text := query.Get("id"); query.Has("id") {
+		var err error
+		if id, err = strconv.ParseUint(text, 10, 64); err != nil || id == 0 {
+			return nil, badRequest("id", text, "must be that of a tunnel")
+		}
+	}
+	upstream, client := query.Get("upstream"), query.Get("client")
+	return func(t *slipswitch.Tunnel) bool {
+		return (id == 0 || t.ID() == id) && keys.matches(t.Route()) &&
+			(client == "" || t.Client() == client) && isUpstream(t.Upstream(), upstream)
+	}, nil
+}
+
+// isUpstream reports whether a URL is the upstream that a parameter names; an
+// empty one names all.
+func isUpstream(url, parameter string) bool {
+	return parameter == "" || url == parameter || strings.HasSuffix(url, "://"+parameter)
+}
+
+// closeTunnels answers DELETE /v1/tunnels.
+func (h *Handler) closeTunnels(w http.ResponseWriter, r *http.Request) *problem {
+	query, wrong := parameters(r, "id", "host", "path", "upstream", "client", "code", "reason", "window")
+	if wrong != nil {
+		return wrong
+	}
+	matches, wrong := tunnelFilter(query)
+	if wrong != nil {
+		return wrong
+	}
+	if !query.Has("host") && query.Get("id")+query.Get("path")+query.Get("upstream")+query.Get("client") == "" {
+		return &problem{Status: http.StatusBadRequest, Text: "id, host, path, upstream or client must be given: path=/ is all tunnels"}
+	}
+	code := uint64(1001)
+	if text := query.Get("code"); query.Has("code") {
+		var err error
+		if code, err = strconv.ParseUint(text, 10, 16); err != nil {
+			return badRequest("code", text, "must be a WebSocket close code")
+		}
+	}
+	reason := query.Get("reason")
+	if len(reason) > 123 || !utf8.ValidString(reason) {
+		return badRequest("reason", reason, "must be at most 123 bytes of UTF-8")
+	}
+	var window time.Duration
+	if text := query.Get("window"); query.Has("window") {
+		var err error
+		if window, err = time.ParseDuration(text); err != nil || window < 0 {
+			return badRequest("window", text, `must be a time such as "30s"`)
+		}
+	}
+	closing := struct {
+		Closing int `json:"closing"`
+	}{}
+	var err error
+	switch {
+	case h.Proxy == nil:
+	case query.Has("window"):
+		closing.Closing, err = h.Proxy.Drain(matches, window, uint16(code), reason)
+	default:
+		for t := range h.Proxy.Tunnels() {
+			if matches(t) {
+				err = t.Close(uint16(code), reason)
+				closing.Closing++
+			}
+		}
+	}
+	if err != nil {
+		return badRequest("code", query.Get("code"), "must be 1000 to 1003, 1007 to 1014, or 3000 to 4999")
+	}
+	writeJSON(w, http.StatusAccepted, closing)
 	return nil
 }

@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -166,4 +167,76 @@ func TestTunnels(t *testing.T) {
 	if got := without.want(200, "GET", "/v1/tunnels", ""); !strings.Contains(got.body, `"tunnels":[]`) {
 		t.Errorf("without a proxy: got %s", got.body)
 	}
+}
+
+func TestSortedTunnels(t *testing.T) {
+	g := startGateway(t, &admin.Handler{})
+	put(t, g.router, "", slipswitch.Route{Path: "/a", Upstreams: slipswitch.To(g.echo)}, slipswitch.Route{Path: "/b", Upstreams: slipswitch.To(g.echo)})
+	a := g.dial("/a")
+	b := g.dial("/b")
+	talk(t, b, strings.Repeat("b", 1000))
+	talk(t, a, "a")
+	for query, want := range map[string]string{
+		"sort=opened": "/a /b", "sort=-opened": "/b /a", "sort=bytes": "/a /b", "sort=-bytes": "/b /a",
+		"sort=lastData": "/b /a", "sort=-lastActive": "/a /b", "sort=-bytes&limit=1": "/b", "sort=-bytes&path=/a": "/a", "id=2": "/b",
+	} {
+		var got []string
+		page := decode[tunnelPage](t, g.want(200, "GET", "/v1/tunnels?"+query, ""))
+		for _, tunnel := range page.Tunnels {
+			got = append(got, tunnel.Route.Path)
+		}
+		if strings.Join(got, " ") != want || page.Next != "" {
+			t.Errorf("%s: got %q, next %q; want %q", query, got, page.Next, want)
+		}
+	}
+	for _, query := range []string{"sort=size", "sort=-", "sort=bytes&after=1", "id=0", "id="} {
+		g.want(400, "GET", "/v1/tunnels?"+query, "")
+	}
+}
+
+func TestCloseTunnels(t *testing.T) {
+	g := startGateway(t, &admin.Handler{})
+	put(t, g.router, "", slipswitch.Route{Path: "/a", Upstreams: slipswitch.To(g.echo)}, slipswitch.Route{Path: "/b", Upstreams: slipswitch.To(g.echo)})
+	a, b := g.dial("/a"), g.dial("/b")
+	for _, query := range []string{"", "code=1001", "path=", "path=/a&code=1005", "path=/a&code=x", "path=/a&reason=" + strings.Repeat("a", 124),
+		"path=/a&reason=%ff", "path=/a&window=5", "path=/a&window=-1s", "path=/a&all=1"} {
+		g.want(400, "DELETE", "/v1/tunnels?"+query, "")
+	}
+	closed := func(conn *websocket.Conn, code websocket.StatusCode, reason string) {
+		t.Helper()
+		var frame websocket.CloseError
+		if _, _, err := conn.Read(t.Context()); !errors.As(err, &frame) || frame.Code != code || frame.Reason != reason {
+			t.Errorf("got %v; want it closed with %d %q", err, code, reason)
+		}
+	}
+	if got := g.want(202, "DELETE", "/v1/tunnels?path=/a&code=4001&reason=moved+away", ""); got.body != "{\"closing\":1}\n" {
+		t.Errorf("got %s", got.body)
+	}
+	closed(a, 4001, "moved away")
+	talk(t, b, "still here")
+	g.want(202, "DELETE", "/v1/tunnels?host=&window=10ms", "")
+	closed(b, 1001, "drain")
+
+	type closes struct {
+		Closes []slipswitch.CloseReport
+		Bursts []slipswitch.Burst
+	}
+	var list closes
+	for deadline := time.Now().Add(10 * time.Second); len(list.Closes) < 2 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		list = decode[closes](t, g.want(200, "GET", "/v1/closes", ""))
+	}
+	if len(list.Closes) != 2 || list.Closes[0].Why != slipswitch.WhyDrain || list.Closes[1].Why != slipswitch.WhyAdmin || list.Closes[1].State != "GP" {
+		t.Errorf("got %+v; want b's, then a's", list.Closes)
+	}
+	for query, want := range map[string]int{"limit=1": 1, "path=/a": 1, "by=gateway": 2, "by=client": 0, "why=admin": 1, "client=10.0.0.1": 0, "upstream=" + g.echo: 2} {
+		if got := decode[closes](t, g.want(200, "GET", "/v1/closes?"+query, "")); len(got.Closes) != want {
+			t.Errorf("%s: got %d closes; want %d", query, len(got.Closes), want)
+		}
+	}
+	g.want(400, "GET", "/v1/closes?who=x", "")
+	without := serve(t, &admin.Handler{})
+	if got := without.want(200, "GET", "/v1/closes", ""); got.body != "{\"closes\":[],\"bursts\":[]}\n" {
+		t.Errorf("without a proxy: got %s", got.body)
+	}
+	without.want(202, "DELETE", "/v1/tunnels?path=/", "")
 }

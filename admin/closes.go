@@ -1,0 +1,44 @@
+package admin
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// listCloses answers GET /v1/closes.
+func (h *Handler) listCloses(w http.ResponseWriter, r *http.Request) *problem {
+	query, wrong := parameters(r, "limit", "host", "path", "upstream", "client", "by", "why")
+	if wrong != nil {
+		return wrong
+	}
+	limit, wrong := pageLimit(query)
+	if wrong != nil {
+		return wrong
+	}
+	keys, wrong := newKeyFilter(query)
+	if wrong != nil {
+		return wrong
+	}
+	by, why, client := slipswitch.By(query.Get("by")), slipswitch.Why(query.Get("why")), query.Get("client")
+	list := struct {
+		Closes []slipswitch.CloseReport `json:"closes"` // the newest first
+		Bursts []slipswitch.Burst       `json:"bursts"`
+	}{[]slipswitch.CloseReport{}, []slipswitch.Burst{}}
+	if h.Proxy != nil {
+		for _, c := range slices.Backward(h.Proxy.Closes()) {
+			if len(list.Closes) < limit && keys.matches(c.Route) && isUpstream(c.Upstream, query.Get("upstream")) &&
+				(by == "" || c.By == by) && (why == "" || c.Why == why) && (client == "" || c.Client == client) {
+				c.Opened, c.Closed, c.LastData, c.LastActive = c.Opened.UTC(), c.Closed.UTC(), c.LastData.UTC(), c.LastActive.UTC()
+				list.Closes = append(list.Closes, c)
+			}
+		}
+		for _, b := range slices.Backward(h.Proxy.Bursts()) {
+			b.First, b.Last = b.First.UTC(), b.Last.UTC()
+			list.Bursts = append(list.Bursts, b)
+		}
+	}
+	writeJSON(w, http.StatusOK, list)
+	return nil
+}
