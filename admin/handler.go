@@ -55,6 +55,10 @@ type Handler struct {
 	// It may be called concurrently. Nil: changes go to Router alone.
 	Write func(ctx context.Context, owner string, changes ...slipswitch.Change) error
 
+	// Stores, if set, returns what /v1/status tells as "stores": how each Sync
+	// stands, for one.
+	Stores func() any
+
 	// Ready, if set, returns why no traffic should be sent here, or nil.
 	// Whatever it says, a Proxy that drains is not ready. The error's text is
 	// shown by /v1/status, not by /readyz.

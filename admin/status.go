@@ -22,6 +22,7 @@ func (h *Handler) status(w http.ResponseWriter, r *http.Request) *problem {
 		Draining bool      `json:"draining"`
 		Started  time.Time `json:"started,omitzero"`
 		Uptime   string    `json:"uptime,omitempty"`
+		Stores   any       `json:"stores,omitempty"`
 	}{Version: table.Version(), Routes: table.Len(), Draining: h.draining()}
 	if h.Proxy != nil {
 		for range h.Proxy.Tunnels() {
@@ -30,6 +31,9 @@ func (h *Handler) status(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	if err := h.notReady(); err != nil {
 		status.NotReady = err.Error()
+	}
+	if h.Stores != nil {
+		status.Stores = h.Stores()
 	}
 	status.Ready = status.NotReady == ""
 	if !h.Started.IsZero() {

@@ -12,6 +12,17 @@ require (
 	golang.org/x/term v0.47.0
 )
 
-require github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
+require (
+	github.com/fsnotify/fsnotify v1.10.1 // indirect
+	go.etcd.io/bbolt v1.5.0 // indirect
+	go.yaml.in/yaml/v3 v3.0.6 // indirect
+)
+
+require (
+	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
+	github.com/slipswitch/slipswitch/store/filestore v0.0.0
+)
 
 replace github.com/slipswitch/slipswitch => ../
+
+replace github.com/slipswitch/slipswitch/store/filestore => ../store/filestore

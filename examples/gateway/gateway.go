@@ -28,6 +28,7 @@ type gateway struct {
 	public   *http.Server
 	private  *http.Server // nil: no admin API
 	demo     *demo.Demo   // nil without -demo
+	stores   *stores      // nil: routes end with the process
 	draining atomic.Bool
 }
 
@@ -55,6 +56,13 @@ func newGateway(s *settings) (*gateway, error) {
 			return nil, err
 		}
 		g.public.TLSConfig = &tls.Config{GetCertificate: c.get}
+	}
+	if len(s.stores) > 0 {
+		var err error
+		if g.stores, err = openStores(s, &g.router, g.log); err != nil {
+			return nil, err
+		}
+		g.public.Handler = g.stores.handler(g.public.Handler)
 	}
 	if s.admin != "" {
 		handler, err := g.adminHandler()
@@ -142,6 +150,10 @@ func (g *gateway) drain(delay time.Duration) {
 	g.public.RegisterOnShutdown(func() { close(released) })
 	go func() { requests <- g.public.Shutdown(window) }()
 	<-released // the listener: who reconnects must not come back here
+	if g.stores != nil {
+		g.stores.close() // a successor may open them
+		g.log.Info("the stores are released")
+	}
 	if err := g.proxy.Shutdown(window); err != nil {
 		g.log.Warn("tunnels are left", "error", err)
 	}
@@ -189,13 +201,20 @@ func (g *gateway) adminHandler() (http.Handler, error) {
 			fmt.Printf("admin token: %s\n", token) // never into a log that others read
 		}
 	}
-	return &admin.Handler{Router: &g.router, Proxy: g.proxy, Token: token, Ready: g.ready, Started: time.Now()}, nil
+	handler := &admin.Handler{Router: &g.router, Proxy: g.proxy, Token: token, Ready: g.ready, Started: time.Now()}
+	if g.stores != nil {
+		handler.Write, handler.Stores = g.stores.write, g.stores.status
+	}
+	return handler, nil
 }
 
 // ready returns why no traffic should be sent here.
 func (g *gateway) ready() error {
-	if g.draining.Load() {
+	switch {
+	case g.draining.Load():
 		return errors.New("draining")
+	case g.stores != nil:
+		return g.stores.ready()
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 )
@@ -18,6 +19,9 @@ type settings struct {
 	token       string
 	tokenFile   string
 	trusted     prefixes
+	stores      specs
+	name        string
+	maxStale    time.Duration
 	drainDelay  time.Duration
 	drainWindow time.Duration
 	certFile    string
@@ -36,6 +40,10 @@ func readSettings(args []string, env func(string) (string, bool), stderr io.Writ
 	flags.StringVar(&s.token, "admin-token", "", "`token` that the admin API asks for; set it in the environment, for all can read a command line")
 	flags.StringVar(&s.tokenFile, "admin-token-file", "", "`file` with that token; made, for its owner only, if it does not exist (default \"slipswitch/admin-token\" in the user's configuration directory)")
 	flags.Var(&s.trusted, "trusted-proxies", "`addresses` and ranges of the proxies in front, whose forwarded headers are believed, with commas between")
+	flags.Var(dataFile{&s.stores}, "data", "`file` that routes are kept in: short for -store bolt:FILE")
+	flags.Var(&s.stores, "store", "where routes come from: bolt:FILE, file:DIRECTORY or etcd:URL[,URL…][#PREFIX]; the admin API writes to the first `store` named. None: routes end with the process")
+	flags.StringVar(&s.name, "name", hostname(), "this gateway's `name` among those that share a store")
+	flags.DurationVar(&s.maxStale, "max-stale", 0, "how long to go on with routes whose store is out of reach, where addresses are given to others in the meantime; for ever if 0")
 	flags.DurationVar(&s.drainDelay, "drain-delay", 5*time.Second, "how long to go on serving after SIGTERM, not ready, until load balancers have noticed")
 	flags.DurationVar(&s.drainWindow, "drain-window", 20*time.Second, "how long to wait after that for open requests and tunnels to end")
 	flags.StringVar(&s.certFile, "tls-cert", "", "`file` with the certificate chain in PEM; read again when it changes")
@@ -70,6 +78,10 @@ func readSettings(args []string, env func(string) (string, bool), stderr io.Writ
 		return nil, errors.New("-tls-cert and -tls-key go together")
 	case s.logFormat != "text" && s.logFormat != "json":
 		return nil, fmt.Errorf("-log-format must be text or json, not %q", s.logFormat)
+	case s.demo && len(s.stores) > 0:
+		return nil, errors.New("-demo keeps its routes in memory: leave -data and -store out")
+	case s.maxStale < 0:
+		return nil, errors.New("-max-stale must not be negative")
 	case s.drainDelay < 0 || s.drainWindow < 0:
 		return nil, errors.New("-drain-delay and -drain-window must not be negative")
 	}
@@ -91,6 +103,12 @@ func (s *settings) logger(w io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, nil))
 	}
 	return slog.New(slog.NewTextHandler(w, nil))
+}
+
+// hostname names this gateway if nobody does.
+func hostname() string {
+	name, _ := os.Hostname()
+	return name
 }
 
 // prefixes is a flag of addresses and address ranges.

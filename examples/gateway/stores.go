@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/store"
+	"github.com/slipswitch/slipswitch/store/boltstore"
+	"github.com/slipswitch/slipswitch/store/filestore"
+)
+
+// specs is a flag of stores, each KIND:WHERE; it may be given several times.
+type specs []string
+
+func (s *specs) String() string { return strings.Join(*s, " ") }
+
+// Set adds stores, with spaces between.
+func (s *specs) Set(list string) error {
+	for _, spec := range strings.Fields(list) {
+		kind, where, _ := strings.Cut(spec, ":")
+		if _, known := openers[kind]; !known || where == "" {
+			return fmt.Errorf("%q must be bolt:FILE, file:DIRECTORY or etcd:URL[,URL…][#PREFIX]", spec)
+		}
+		*s = append(*s, spec)
+	}
+	return nil
+}
+
+// dataFile is the flag for the most usual store.
+type dataFile struct{ *specs }
+
+// Set adds a file; the empty name is none.
+func (d dataFile) Set(file string) error {
+	if file != "" {
+		*d.specs = append(*d.specs, "bolt:"+file)
+	}
+	return nil
+}
+
+func (d dataFile) String() string { return "" }
+
+// A closer is a store that is this program's own.
+type closer interface {
+	store.Store
+	Close() error
+}
+
+// openers open a store, by kind.
+var openers = map[string]func(where string) (closer, error){
+	"bolt": func(file string) (closer, error) { return boltstore.Open(file) },
+	"file": func(directory string) (closer, error) { return filestore.Open(directory) },
+}
+
+// stores are where the routes come from and are kept. The first one is written
+// to by the admin API; of the others it must not have the owners.
+type stores struct {
+	open  []closer
+	syncs []*store.Sync
+	stop  context.CancelFunc
+	ended sync.WaitGroup
+}
+
+// openStores opens each store and fills the router from it. One that cannot be
+// reached at once is waited for a little; then the gateway is not ready yet.
+func openStores(settings *settings, router *slipswitch.Router, log *slog.Logger) (*stores, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &stores{stop: cancel}
+	for i, spec := range settings.stores {
+		kind, where, _ := strings.Cut(spec, ":")
+		opened, err := openers[kind](where)
+		if err != nil {
+			s.close()
+			return nil, err
+		}
+		sync := &store.Sync{Source: opened, Router: router, Gateway: settings.name, MaxStale: settings.maxStale, Logger: log}
+		if i > 0 { // its owners are others, whatever they are called there
+			sync.Owner = func(name string) *slipswitch.Owner {
+				return &slipswitch.Owner{Name: strings.TrimSuffix(spec+" "+name, " ")}
+			}
+		}
+		s.open, s.syncs = append(s.open, opened), append(s.syncs, sync)
+		s.ended.Go(func() { sync.Run(ctx) })
+	}
+	soon, done := context.WithTimeout(ctx, 5*time.Second)
+	defer done()
+	for _, sync := range s.syncs {
+		sync.Wait(soon, 0)
+	}
+	return s, nil
+}
+
+// handler answers 503 while the routes are older than -max-stale allows.
+func (s *stores) handler(next http.Handler) http.Handler {
+	for _, sync := range s.syncs {
+		next = sync.Handler(next)
+	}
+	return next
+}
+
+// status is what /v1/status tells of each.
+func (s *stores) status() any {
+	all := make([]store.Status, len(s.syncs))
+	for i, sync := range s.syncs {
+		all[i] = sync.Status()
+	}
+	return all
+}
+
+// close releases the stores; the router keeps its routes.
+func (s *stores) close() {
+	s.stop()
+	s.ended.Wait()
+	for _, opened := range s.open {
+		opened.Close()
+	}
+}
+
+// write is the admin API's way to the first store.
+func (s *stores) write(ctx context.Context, owner string, changes ...slipswitch.Change) error {
+	_, err := s.syncs[0].Apply(ctx, owner, changes...)
+	for _, known := range []struct {
+		err    error
+		status int
+	}{
+		{store.ErrHeld, http.StatusAccepted},
+		{store.ErrTooLarge, http.StatusRequestEntityTooLarge},
+		{store.ErrReadOnly, http.StatusConflict},
+		{store.ErrUnavailable, http.StatusServiceUnavailable},
+		{context.DeadlineExceeded, http.StatusGatewayTimeout},
+		{context.Canceled, http.StatusServiceUnavailable},
+	} {
+		if errors.Is(err, known.err) {
+			return &slipswitch.Error{Status: known.status, Reason: err.Error(), Err: err}
+		}
+	}
+	return err
+}
+
+// ready returns which store has not been read yet.
+func (s *stores) ready() error {
+	for _, sync := range s.syncs {
+		if status := sync.Status(); !status.Synced {
+			return fmt.Errorf("the routes are not there yet: %s", status.Error)
+		}
+	}
+	return nil
+}
