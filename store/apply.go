@@ -176,6 +176,8 @@ func (s *Sync) fill(tx *slipswitch.Txn, p plan, bad map[int]error) outcome {
 		switch {
 		case held && p.last[record{e.Owner, e.Key}] != i:
 			continue // only how it ends decides whether it is still held
+		case e.Key.Path == "":
+			continue // something unreadable, or that it is gone
 		case bad[i] != nil: // the last good one stays, also if it was to go
 			delete(owner.held, e.Key)
 			continue

@@ -167,25 +167,41 @@ func (s *Sync) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// reportApplied tells the other gateways which revision this one's router has.
-func (s *Sync) reportApplied(ctx context.Context, store SharedStore) {
-	const pace = 20 * time.Millisecond
-	var reported Position
+// join takes part in WaitAll.
+func (s *Sync) join(ctx context.Context, store SharedStore) {
 	for ctx.Err() == nil {
-		status, changed := s.progress.last()
-		if status.Position == reported || !status.Synced {
-			select {
-			case <-changed:
-			case <-ctx.Done():
-			}
-			continue
-		}
-		if err := store.Applied(ctx, s.Gateway, status.Revision); err == nil {
-			reported = status.Position
+		joined, cancel := context.WithCancel(ctx)
+		revisions := make(chan uint64)
+		var telling sync.WaitGroup
+		telling.Go(func() { s.tellRevisions(joined, revisions) })
+		err := store.Join(joined, s.Gateway, revisions)
+		cancel()
+		telling.Wait()
+		if ctx.Err() == nil {
+			s.log().Info("store: joins the other gateways again", "error", err)
 		}
 		select {
-		case <-time.After(pace):
+		case <-time.After(maxRetry):
 		case <-ctx.Done():
+		}
+	}
+}
+
+// tellRevisions sends the router's revision whenever it changes.
+func (s *Sync) tellRevisions(ctx context.Context, revisions chan<- uint64) {
+	told := Position{}
+	for {
+		status, changed := s.progress.last()
+		out := revisions
+		if !status.Synced || status.Position == told {
+			out = nil
+		}
+		select {
+		case out <- status.Revision:
+			told = status.Position
+		case <-changed:
+		case <-ctx.Done():
+			return
 		}
 	}
 }

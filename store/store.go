@@ -71,11 +71,13 @@ type ActivityStore interface {
 type SharedStore interface {
 	Store
 
-	// Applied notes which revision a gateway's router has, as long as the
-	// gateway lives and Applied is called for it.
-	Applied(ctx context.Context, gateway string, revision uint64) error
+	// Join lets a gateway take part in WaitAll, until the context ends or the
+	// contact is lost, and returns why. It receives the revisions that the
+	// gateway's router gets; the channel is never closed.
+	Join(ctx context.Context, gateway string, revisions <-chan uint64) error
 
-	// WaitAll waits until every gateway that lives has the revision.
+	// WaitAll waits until every gateway that has joined has the revision. One
+	// that is out of contact for long counts no more.
 	WaitAll(ctx context.Context, revision uint64) error
 
 	// Confirm confirms all deletions up to the revision; see Sync.Confirm.

@@ -102,7 +102,7 @@ func (s *Sync) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if shared, ok := s.Source.(SharedStore); ok && s.Gateway != "" {
-		aside.Go(func() { s.reportApplied(ctx, shared) })
+		aside.Go(func() { s.join(ctx, shared) })
 	}
 	if store, ok := s.Source.(ActivityStore); ok {
 		aside.Go(func() { s.keepActivity(ctx, store) })

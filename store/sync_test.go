@@ -82,6 +82,8 @@ func TestSyncQuarantine(t *testing.T) {
 		time.Sleep(time.Second)
 		r.full(3, put("", "/a", "2"), unreadable, put("", "/c", "1"), put("", "/d", "3"), put("", "/e", "1"))
 		r.want(":/a=2", ":/b=1", ":/c=1", ":/d=3", ":/e=1")
+		r.change(3, store.Entry{Where: "key 9", Err: errors.New("no key")})
+		r.change(3, store.Entry{Where: "key 9"})
 		if q := r.Status().Quarantined; len(q) != 1 || q[0].Key.Path != "/b" || q[0].Where != "line 7" || !q[0].Since.Equal(since) {
 			t.Errorf("quarantined %+v; want /b, since before", q)
 		}

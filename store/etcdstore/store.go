@@ -1,0 +1,167 @@
+// Package etcdstore keeps routes in etcd, where many gateways share them.
+package etcdstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/store"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+)
+
+// The keys, all behind the prefix:
+//
+//	routes/OWNER/KEY          the route as JSON; KEY is Key.String
+//	routes/OWNER/KEY active   when it was last used
+//	routes.last               written with every batch, so that each has an event
+//	routes.confirmed          the revision up to which deletions are confirmed
+//	gateways/NAME             the revision that the gateway had when last asked; leased
+//	waits/ID                  a revision that somebody waits for all to have; leased
+//
+// OWNER is percent-encoded. A canonical key holds no space, so that what is
+// active stands right behind its route, and one range covers both.
+const (
+	routesDir    = "routes/"
+	lastKey      = "routes.last"
+	confirmedKey = "routes.confirmed"
+	gatewaysDir  = "gateways/"
+	waitsDir     = "waits/"
+
+	activeSuffix = " active"
+	afterSuffix  = "!" // the next after a space
+	watched      = "routes"
+)
+
+// A Store is a prefix of an etcd cluster's keys. It is a [store.SharedStore]
+// and a [store.ActivityStore]. Only Client is required; the fields must not be
+// changed once it is used, and all methods may be called concurrently.
+//
+// A batch is one transaction. Servers take 128 operations in one by default,
+// and 1.5 MiB: that is 127 routes. What is more is store.ErrTooLarge.
+//
+// Access is the cluster's matter: a gateway needs to read and write the prefix,
+// one that never writes routes only to read it, and somebody who registers
+// routes only to write below routes/.
+type Store struct {
+	Client *clientv3.Client
+
+	// Prefix is in front of all keys. Empty: "/slipswitch/".
+	Prefix string
+
+	// MaxOps is how many operations the servers take in a transaction, their
+	// --max-txn-ops. Zero: 128.
+	MaxOps int
+
+	// Timeout is how long the cluster may take to answer. Zero: 5 s.
+	Timeout time.Duration
+
+	// Check is how often a watch asks the cluster whether it is still what it
+	// was. Zero: 3 s.
+	Check time.Duration
+}
+
+// Dial returns a store on a client of its own. In the configuration, Endpoints
+// is required, TLS, Username and Password are what the cluster wants. What
+// concerns connections and is zero is set so that a dead one is known within
+// 6 s, and a member that is back is found within 2 s; nothing is logged unless
+// there is a logger. Dial does not wait for the cluster.
+func Dial(config clientv3.Config) (*Store, error) {
+	if config.DialKeepAliveTime == 0 {
+		config.DialKeepAliveTime, config.DialKeepAliveTimeout = 3*time.Second, 3*time.Second
+		config.PermitWithoutStream = true
+	}
+	if config.DialTimeout == 0 && config.DialOptions == nil {
+		pace := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}
+		config.DialOptions = []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{Backoff: pace, MinConnectTimeout: time.Second})}
+	}
+	if config.Logger == nil {
+		config.Logger = zap.NewNop()
+	}
+	client, err := clientv3.New(config)
+	if err != nil {
+		return nil, fmt.Errorf("etcdstore: %w", err)
+	}
+	return &Store{Client: client}, nil
+}
+
+// Close closes the client. Watches end, and writes fail, with
+// store.ErrUnavailable.
+func (s *Store) Close() error {
+	if err := s.Client.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("etcdstore: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) prefix() string {
+	if s.Prefix == "" {
+		return "/slipswitch/"
+	}
+	return s.Prefix
+}
+
+func (s *Store) maxOps() int {
+	if s.MaxOps == 0 {
+		return 128
+	}
+	return s.MaxOps
+}
+
+func (s *Store) timeout() time.Duration {
+	if s.Timeout == 0 {
+		return 5 * time.Second
+	}
+	return s.Timeout
+}
+
+func (s *Store) check() time.Duration {
+	if s.Check == 0 {
+		return 3 * time.Second
+	}
+	return s.Check
+}
+
+// routeKey returns the etcd key of a route.
+func (s *Store) routeKey(owner string, key slipswitch.Key) string {
+	return s.prefix() + routesDir + url.PathEscape(owner) + "/" + key.String()
+}
+
+// parseKey takes a key below routes/ apart.
+func (s *Store) parseKey(etcdKey string) (owner string, key slipswitch.Key, active bool, err error) {
+	rest, _ := strings.CutPrefix(etcdKey, s.prefix()+routesDir)
+	owner, rest, ok := strings.Cut(rest, "/")
+	if !ok {
+		return "", key, false, errors.New("etcdstore: the key names no owner")
+	}
+	if owner, err = url.PathUnescape(owner); err != nil {
+		return "", key, false, fmt.Errorf("etcdstore: the key's owner: %w", err)
+	}
+	rest, active = strings.CutSuffix(rest, activeSuffix)
+	if key, err = slipswitch.ParseKey(rest); err != nil {
+		return owner, slipswitch.Key{}, active, err
+	}
+	if canonical, err := key.Canonical(); err != nil || canonical != key {
+		return owner, slipswitch.Key{}, active, fmt.Errorf("etcdstore: the key must be spelt %q", canonical)
+	}
+	return owner, key, active, nil
+}
+
+// failure wraps what a request failed of.
+func failure(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
+		return fmt.Errorf("%w: etcd: %w", store.ErrTooLarge, err)
+	}
+	return fmt.Errorf("%w: etcd: %w", store.ErrUnavailable, err)
+}

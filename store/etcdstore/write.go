@@ -1,0 +1,149 @@
+package etcdstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/store"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Write is as [store.Store] says. Of several changes to one key the last is
+// made. A route that was bound to a lease is not any more.
+func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.Change) (revision uint64, err error) {
+	return s.write(ctx, owner, changes, clientv3.NoLease)
+}
+
+// write reads what stands, for the fields that this version does not know, and
+// changes it in one transaction if it still does.
+func (s *Store) write(ctx context.Context, owner string, changes []slipswitch.Change, lease clientv3.LeaseID) (revision uint64, err error) {
+	keys, err := store.Keys(changes)
+	if err != nil {
+		return 0, err
+	}
+	puts := make(map[string]*slipswitch.Route, len(changes)) // nil: a deletion
+	var order []string
+	for i, c := range changes {
+		key := s.routeKey(owner, keys[i])
+		if _, again := puts[key]; !again {
+			order = append(order, key)
+		}
+		puts[key] = c.Put
+	}
+	if n := len(order) + 1; n > s.maxOps() {
+		return 0, fmt.Errorf("%w: %d keys and one need %d operations; the servers take %d", store.ErrTooLarge, len(order), n, s.maxOps())
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout())
+	defer cancel()
+	for {
+		standing, err := s.read(ctx, slices.DeleteFunc(slices.Clone(order), func(key string) bool { return puts[key] == nil }))
+		if err != nil {
+			return 0, err
+		}
+		var unchanged []clientv3.Cmp
+		ops := []clientv3.Op{clientv3.OpPut(s.prefix()+lastKey, "")}
+		for _, key := range order {
+			route := puts[key]
+			if route == nil {
+				ops = append(ops, clientv3.OpDelete(key, clientv3.WithRange(key+afterSuffix)))
+				continue
+			}
+			kv := standing[key]
+			value, err := store.Encode(route, kv.GetValue())
+			if err != nil {
+				return 0, err
+			}
+			ops = append(ops, clientv3.OpPut(key, string(value), clientv3.WithLease(lease)))
+			unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(key), "=", kv.GetModRevision()))
+		}
+		response, err := s.Client.Txn(ctx).If(unchanged...).Then(ops...).Commit()
+		if err != nil {
+			return 0, failure(err)
+		}
+		if response.Succeeded {
+			return uint64(response.Header.Revision), nil
+		}
+	}
+}
+
+// read returns what stands at the keys, of which there must not be more than
+// operations in a transaction. What is not there has a nil value.
+func (s *Store) read(ctx context.Context, keys []string) (map[string]*mvccpb.KeyValue, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	gets := make([]clientv3.Op, len(keys))
+	for i, key := range keys {
+		gets[i] = clientv3.OpGet(key)
+	}
+	response, err := s.Client.Txn(ctx).Then(gets...).Commit()
+	if err != nil {
+		return nil, failure(err)
+	}
+	standing := make(map[string]*mvccpb.KeyValue, len(keys))
+	for _, r := range response.Responses {
+		for _, kv := range r.GetResponseRange().Kvs {
+			standing[string(kv.Key)] = kv
+		}
+	}
+	return standing, nil
+}
+
+// Touch is as [store.ActivityStore] says. It takes a transaction for each 60
+// routes or so.
+func (s *Store) Touch(ctx context.Context, activity ...store.Activity) error {
+	for some := range slices.Chunk(activity, max(s.maxOps()/2, 1)) {
+		if err := s.touch(ctx, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) touch(ctx context.Context, activity []store.Activity) error {
+	latest := make(map[string]time.Time, len(activity))
+	for _, a := range activity {
+		if key := s.routeKey(a.Owner, a.Key); a.At.After(latest[key]) {
+			latest[key] = a.At
+		}
+	}
+	var keys []string
+	for key := range latest {
+		keys = append(keys, key, key+activeSuffix)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout())
+	defer cancel()
+	for {
+		standing, err := s.read(ctx, keys)
+		if err != nil {
+			return err
+		}
+		var unchanged []clientv3.Cmp
+		var ops []clientv3.Op
+		for key, at := range latest {
+			active, route := key+activeSuffix, standing[key]
+			value := at.UTC().Format(timeLayout)
+			if route == nil || string(standing[active].GetValue()) >= value {
+				continue
+			}
+			unchanged = append(unchanged, // and it ends with the route's lease, if that has one
+				clientv3.Compare(clientv3.CreateRevision(key), "=", route.CreateRevision),
+				clientv3.Compare(clientv3.ModRevision(active), "=", standing[active].GetModRevision()))
+			ops = append(ops, clientv3.OpPut(active, value, clientv3.WithLease(clientv3.LeaseID(route.Lease))))
+		}
+		if len(ops) == 0 {
+			return nil
+		}
+		response, err := s.Client.Txn(ctx).If(unchanged...).Then(ops...).Commit()
+		if err != nil {
+			return failure(err)
+		}
+		if response.Succeeded {
+			return nil
+		}
+	}
+}
