@@ -58,6 +58,9 @@
 //  3. Lookups never lock and never allocate (but for paths with dot segments).
 //  4. Not one byte is lost, duplicated or reordered in a tunnel.
 //  5. Every tunnel that was opened yields exactly one close report.
+//  6. A tunnel whose route is deleted, or no longer lists its upstream, follows
+//     the route's policy; it is kept unless that says otherwise.
+//  7. Descriptors do not run out on listeners wrapped by Proxy.Listen.
 //
 // The README names the test of each.
 package slipswitch

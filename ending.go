@@ -115,9 +115,9 @@ func (p *place) departs(from, to *leaf, tunnels map[*Tunnel]struct{}) {
 	some := false
 	for t := range tunnels {
 		switch {
-		case to != nil && to.leadsTo(t.upstream):
+		case to != nil && to.leadsTo(t):
 			t.departure = nil
-		case !d.Close, to != nil && !from.leadsTo(t.upstream):
+		case !d.Close, to != nil && !from.leadsTo(t):
 			// It stays, or its time has come or been set before.
 		case t.departure == nil || d.at.Before(t.departure.at):
 			t.departure = d
@@ -151,12 +151,22 @@ func (p *place) depart(d *departure) {
 	})
 }
 
-// leadsTo reports whether one of the route's upstreams is this one.
-func (l *leaf) leadsTo(upstream string) bool {
+// leadsTo reports whether the route lists the upstream that the tunnel leads to.
+func (l *leaf) leadsTo(t *Tunnel) bool {
 	for i := range l.targets {
-		if l.targets[i].String() == upstream {
+		if l.targets[i].String() == t.listed {
 			return true
 		}
 	}
 	return false
+}
+
+// lists returns how the route lists a target: as a template, if it is one's.
+func (l *leaf) lists(t *target) string {
+	for i := range l.targets {
+		if t.template != nil && l.targets[i].template == t.template {
+			return l.targets[i].String()
+		}
+	}
+	return t.String()
 }

@@ -23,7 +23,7 @@ import (
 //	500  Middleware has made a request that cannot be forwarded
 //	501  the http.ResponseWriter cannot be hijacked
 //	502  no upstream could be reached, or its answer was invalid
-//	503  shutting down
+//	503  shutting down, over a limit, or short of descriptors
 //	504  the upstream did not answer in time
 //	508  the request has passed this gateway, or others like it, eight times
 type Error struct {

@@ -56,6 +56,9 @@ type Proxy struct {
 	// believed. Nil: nobody's; they are dropped and written anew.
 	TrustedProxies []netip.Prefix
 
+	// Limits bound how many tunnels there may be, and what they may use.
+	Limits Limits
+
 	// StrictPath refuses paths with an escaped slash or backslash, or with a
 	// semicolon: some servers split paths there.
 	StrictPath bool
@@ -90,6 +93,7 @@ type Proxy struct {
 	dialer  dialer
 	engine  splice.Engine
 	tunnels registry
+	seats   seats
 	reports reports
 }
 
@@ -130,12 +134,16 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 
 func (p *Proxy) init() {
 	p.dialer.init(p)
+	for i, dial := range p.dialer.ways {
+		p.dialer.ways[i] = p.sparing(dial)
+	}
 	p.plain = p.reverseProxy()
 	p.forward = http.HandlerFunc(p.forwardRequest)
 	if p.Middleware != nil {
 		p.forward = p.Middleware(p.forward)
 	}
 	p.engine.Logger = p.Logger
+	p.engine.MaxPipes = p.Limits.pipes()
 	p.reports.closed = p.TunnelClosed
 	p.reports.burst = func(b Burst) {
 		p.log().Warn("slipswitch: tunnels have closed together", slog.Any("", b))

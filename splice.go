@@ -35,5 +35,6 @@ func (t *Tunnel) finish(end splice.End) {
 	t.place.use(trafficOf(end.Stats).LastActive)
 	t.place.leave(t.proxy.Router, t)
 	t.proxy.reports.add(t.report(end))
+	t.proxy.seats.leave(seatOf(t.place.key, t.client))
 	t.proxy.tunnels.leave(t)
 }

@@ -19,6 +19,7 @@ type Tunnel struct {
 	version  uint64
 	client   string
 	upstream string
+	listed   string // the upstream as the route has it
 	value    any
 	opened   time.Time
 	place    *place

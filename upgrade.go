@@ -89,6 +89,13 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 		p.fail(w, r, err)
 		return
 	}
+	at := seatOf(x.match.leaf.place.key, r.Header.Get("X-Real-Ip"))
+	if err := p.seats.take(&p.Limits, at); err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	var h *handshake
+	defer func() { p.seats.shaken(at, h != nil && h.opened) }()
 	h, err := p.shakeHands(r, x)
 	if err != nil {
 		p.fail(w, r, err)
@@ -335,6 +342,7 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 		version:  x.match.Version,
 		client:   r.Header.Get("X-Real-Ip"),
 		upstream: h.target.String(),
+		listed:   x.match.leaf.lists(h.target),
 	}
 	if p.TunnelValue != nil {
 		t.value = p.TunnelValue(r)

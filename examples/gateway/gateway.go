@@ -37,6 +37,7 @@ func newGateway(s *settings) (*gateway, error) {
 	g.proxy = &slipswitch.Proxy{
 		Router:         &g.router,
 		TrustedProxies: s.trusted,
+		Limits:         s.limits,
 		TunnelClosed:   g.tunnelClosed,
 		Logger:         g.log,
 	}
@@ -103,7 +104,7 @@ func (g *gateway) run(signals <-chan os.Signal) error {
 		}
 		g.demo.Welcome(os.Stdout, g.url(listener))
 	}
-	go func() { failed <- g.servePublic(listener) }()
+	go func() { failed <- g.servePublic(g.proxy.Listen(listener)) }()
 	g.log.Info("serving", "address", listener.Addr().String())
 
 	select {

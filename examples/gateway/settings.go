@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/slipswitch/slipswitch"
 )
 
 // settings are the program's flags.
@@ -22,6 +24,7 @@ type settings struct {
 	stores      specs
 	name        string
 	maxStale    time.Duration
+	limits      slipswitch.Limits
 	drainDelay  time.Duration
 	drainWindow time.Duration
 	certFile    string
@@ -44,8 +47,12 @@ func readSettings(args []string, env func(string) (string, bool), stderr io.Writ
 	flags.Var(&s.stores, "store", "where routes come from: bolt:FILE, file:DIRECTORY or etcd:URL[,URL…][#PREFIX]; the admin API writes to the first `store` named. None: routes end with the process")
 	flags.StringVar(&s.name, "name", hostname(), "this gateway's `name` among those that share a store")
 	flags.DurationVar(&s.maxStale, "max-stale", 0, "how long to go on with routes whose store is out of reach, where addresses are given to others in the meantime; for ever if 0")
+	flags.IntVar(&s.limits.Tunnels, "max-tunnels", 0, "how many tunnels there may be; more are answered with 503 (0: as many as descriptors allow)")
+	flags.IntVar(&s.limits.TunnelsPerRoute, "max-tunnels-per-route", 0, "how many of them at one host and path (0: no limit)")
+	flags.IntVar(&s.limits.TunnelsPerClient, "max-tunnels-per-client", 0, "how many of them of one client address, or IPv6 network of 64 bits (0: no limit)")
+	flags.IntVar(&s.limits.Handshakes, "max-handshakes", 0, "how many upgrades at a time may wait for their answer (0: no limit)")
 	flags.DurationVar(&s.drainDelay, "drain-delay", 5*time.Second, "how long to go on serving after SIGTERM, not ready, until load balancers have noticed")
-	flags.DurationVar(&s.drainWindow, "drain-window", 20*time.Second, "how long to wait after that for open requests and tunnels to end")
+	flags.DurationVar(&s.drainWindow, "drain-window", 20*time.Second, "how long open requests and tunnels may take after that to end; tunnels are closed one after the other over three quarters of it")
 	flags.StringVar(&s.certFile, "tls-cert", "", "`file` with the certificate chain in PEM; read again when it changes")
 	flags.StringVar(&s.keyFile, "tls-key", "", "`file` with the certificate's key in PEM")
 	flags.StringVar(&s.logFormat, "log-format", "text", "text or json")
