@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
+	"runtime/metrics"
 	"time"
 )
 
@@ -14,21 +16,26 @@ func (h *Handler) status(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	table := h.Router.Table()
 	status := struct {
-		Version  uint64    `json:"version"` // of the table
-		Routes   int       `json:"routes"`  // held ones not counted
-		Tunnels  int       `json:"tunnels"`
-		Ready    bool      `json:"ready"`
-		NotReady string    `json:"notReady,omitempty"` // why
-		Draining bool      `json:"draining"`
-		Started  time.Time `json:"started,omitzero"`
-		Uptime   string    `json:"uptime,omitempty"`
-		Stores   any       `json:"stores,omitempty"`
-	}{Version: table.Version(), Routes: table.Len(), Draining: h.draining()}
+		Version    uint64    `json:"version"` // of the table
+		Routes     int       `json:"routes"`  // held ones not counted
+		Tunnels    int       `json:"tunnels"`
+		Ready      bool      `json:"ready"`
+		NotReady   string    `json:"notReady,omitempty"` // why
+		Draining   bool      `json:"draining"`
+		Started    time.Time `json:"started,omitzero"`
+		Uptime     string    `json:"uptime,omitempty"`
+		Stores     any       `json:"stores,omitempty"`
+		Goroutines int       `json:"goroutines"` // of the whole program
+		Heap       uint64    `json:"heap"`       // bytes that were alive at its last garbage collection
+	}{Version: table.Version(), Routes: table.Len(), Draining: h.draining(), Goroutines: runtime.NumGoroutine()}
 	if h.Proxy != nil {
 		for range h.Proxy.Tunnels() {
 			status.Tunnels++
 		}
 	}
+	heap := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(heap)
+	status.Heap = heap[0].Value.Uint64()
 	if err := h.notReady(); err != nil {
 		status.NotReady = err.Error()
 	}

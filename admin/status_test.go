@@ -2,6 +2,8 @@ package admin_test
 
 import (
 	"errors"
+	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +19,8 @@ type status struct {
 	NotReady        string
 	Started         time.Time
 	Uptime          string
+	Goroutines      int
+	Heap            uint64
 }
 
 func TestStatus(t *testing.T) {
@@ -30,13 +34,17 @@ func TestStatus(t *testing.T) {
 			return nil
 		},
 	})
+	runtime.GC() // before the first one nothing is known of the heap
 	check := func(want status, readyz int, text string) {
 		t.Helper()
 		got := decode[status](t, g.want(200, "GET", "/v1/status", ""))
 		if since := time.Since(got.Started); since < 89*time.Second || since > 200*time.Second || got.Uptime < "1m30s" {
 			t.Errorf("got started %v, uptime %s", got.Started, got.Uptime)
 		}
-		got.Started, got.Uptime = time.Time{}, ""
+		if got.Goroutines < 2 || got.Heap == 0 {
+			t.Errorf("got %d goroutines, %d bytes of heap", got.Goroutines, got.Heap)
+		}
+		got.Started, got.Uptime, got.Goroutines, got.Heap = time.Time{}, "", 0, 0
 		if got != want {
 			t.Errorf("got %+v; want %+v", got, want)
 		}
@@ -65,7 +73,7 @@ func TestStatus(t *testing.T) {
 	check(status{Version: 2, Routes: 2, Draining: true, NotReady: "draining"}, 503, "draining\n")
 
 	bare := serve(t, &admin.Handler{})
-	if got := bare.want(200, "GET", "/v1/status", ""); got.body != `{"version":0,"routes":0,"tunnels":0,"ready":true,"draining":false}`+"\n" {
+	if got := bare.want(200, "GET", "/v1/status", ""); !strings.HasPrefix(got.body, `{"version":0,"routes":0,"tunnels":0,"ready":true,"draining":false,"goroutines":`) {
 		t.Errorf("without a proxy: got %s", got.body)
 	}
 	bare.want(200, "GET", "/readyz", "")

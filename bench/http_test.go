@@ -1,4 +1,4 @@
-package bench
+package main
 
 import (
 	"bufio"
@@ -78,10 +78,10 @@ func BenchmarkHTTP(b *testing.B) {
 
 // run returns requests/s and the proxy's processor time per request in µs.
 func run(b *testing.B, p *process, n int) (rate, cpu float64) {
-	before := p.cpu(b)
+	before := p.cpu()
 	begin := time.Now()
 	done := float64(len(load(b, p.addr, n, time.Second)))
-	return done / time.Since(begin).Seconds(), float64((p.cpu(b) - before).Microseconds()) / done
+	return done / time.Since(begin).Seconds(), float64((p.cpu() - before).Microseconds()) / done
 }
 
 // BenchmarkHTTPDuringChanges compares the time of requests through a gateway

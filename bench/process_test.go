@@ -1,4 +1,4 @@
-package bench
+package main
 
 import (
 	"bufio"
@@ -137,19 +137,4 @@ func start(b *testing.B, role ...any) *process {
 }
 
 // cpu returns the processor time that the process has used so far.
-func (p *process) cpu(b *testing.B) time.Duration {
-	var total time.Duration
-	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, task := range tasks {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/schedstat", p.cmd.Process.Pid, task.Name()))
-		if err != nil {
-			continue // the thread has ended
-		}
-		ns, _ := strconv.ParseInt(strings.Fields(string(stat))[0], 10, 64)
-		total += time.Duration(ns)
-	}
-	return total
-}
+func (p *process) cpu() time.Duration { return usageOf(p.cmd.Process.Pid).cpu }
