@@ -62,8 +62,8 @@ type Store struct {
 
 	mu       sync.Mutex
 	queue    []*write // that wait to be committed
-	busy     bool     // commitAll runs
 	closed   bool
+	wake     chan struct{} // says that there is something new of these two
 	finished chan struct{} // closed when the file is
 }
 
@@ -72,7 +72,7 @@ type Store struct {
 // ErrLocked. ErrCorrupt and ErrNewer leave the file as it is.
 func Open(path string) (*Store, error) {
 	_, statErr := os.Stat(path)
-	s := &Store{finished: make(chan struct{})}
+	s := &Store{wake: make(chan struct{}, 1), finished: make(chan struct{})}
 	err := guard(func() (err error) {
 		s.db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType})
 		return err
@@ -87,6 +87,7 @@ func Open(path string) (*Store, error) {
 	}
 	switch {
 	case err == nil:
+		go s.commitAll()
 		return s, nil
 	case errors.Is(err, bolterrors.ErrTimeout):
 		err = ErrLocked
@@ -107,11 +108,8 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	if !s.busy {
-		s.busy = true
-		go s.commitAll()
-	}
 	s.mu.Unlock()
+	s.wakeUp()
 	s.feed.Fail(errClosed)
 	<-s.finished
 	return nil

@@ -52,11 +52,8 @@ func (s *Store) commit(ctx context.Context, w *write) (revision uint64, err erro
 		return 0, errClosed
 	}
 	s.queue = append(s.queue, w)
-	if !s.busy {
-		s.busy = true
-		go s.commitAll()
-	}
 	s.mu.Unlock()
+	s.wakeUp()
 	select {
 	case <-w.done:
 		return w.batch.Revision, w.err
@@ -65,22 +62,32 @@ func (s *Store) commit(ctx context.Context, w *write) (revision uint64, err erro
 	}
 }
 
-// commitAll commits what is queued until nothing is, all that has come in the
-// meantime at once. When the store is to be closed, it closes the file.
+// wakeUp lets commitAll look again. It never waits.
+func (s *Store) wakeUp() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // it will, anyway
+	}
+}
+
+// commitAll commits whatever is queued, all that has come in the meantime at
+// once, until the store is closed; then it closes the file.
 func (s *Store) commitAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for len(s.queue) > 0 {
-		writes := s.queue
+	for {
+		s.mu.Lock()
+		writes, closed := s.queue, s.closed
 		s.queue = nil
 		s.mu.Unlock()
-		s.commitTogether(writes)
-		s.mu.Lock()
-	}
-	s.busy = false
-	if s.closed {
-		s.db.Close()
-		close(s.finished)
+		switch {
+		case len(writes) > 0:
+			s.commitTogether(writes)
+		case closed:
+			s.db.Close()
+			close(s.finished)
+			return
+		default:
+			<-s.wake
+		}
 	}
 }
 
