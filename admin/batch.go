@@ -15,7 +15,12 @@ import (
 
 // batch answers POST /v1/batch.
 func (h *Handler) batch(w http.ResponseWriter, r *http.Request) *problem {
-	if _, wrong := parameters(r); wrong != nil {
+	query, wrong := parameters(r, "wait")
+	if wrong != nil {
+		return wrong
+	}
+	all, wrong := waitsForAll(query)
+	if wrong != nil {
 		return wrong
 	}
 	body, wrong := readJSON(w, r, h.maxBatch())
@@ -27,7 +32,7 @@ func (h *Handler) batch(w http.ResponseWriter, r *http.Request) *problem {
 		return wrong
 	}
 	version, err := h.write(r.Context(), change{
-		owner: h.Owner, replace: replace, changes: changes, conditional: conditional(r),
+		owner: h.Owner, replace: replace, changes: changes, conditional: conditional(r), all: all,
 		check: func() *problem { return precondition(r, h.Router.Table().Version(), true) },
 	})
 	if err != nil {

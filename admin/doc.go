@@ -52,6 +52,9 @@
 //
 //	{"changes":[{"put":{…}}, {"delete":{"host":"ide.example.com","path":"/ide-6"}}], "replace":true}
 //
+// With a store, all of these answer once the store has the change and this
+// gateway routes it; with wait=all, once all gateways that share it do.
+//
 // Either all is done, in one swap, and the answer is {"version":43}; or nothing,
 // and the answer is 400 with all that is invalid. If-Match with a version
 // changes only the table of this version. What is invalid is told as

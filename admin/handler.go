@@ -55,6 +55,11 @@ type Handler struct {
 	// It may be called concurrently. Nil: changes go to Router alone.
 	Write func(ctx context.Context, owner string, changes ...slipswitch.Change) error
 
+	// WaitAll, if set, waits until all gateways that share the store have what
+	// Write has written: for requests with wait=all. Its errors are as Write's.
+	// Nil: there is only this gateway.
+	WaitAll func(ctx context.Context) error
+
 	// Stores, if set, returns what /v1/status tells as "stores": how each Sync
 	// stands, for one.
 	Stores func() any

@@ -139,7 +139,11 @@ func (h *Handler) getRoute(w http.ResponseWriter, r *http.Request) *problem {
 
 // putRoute answers PUT /v1/route.
 func (h *Handler) putRoute(w http.ResponseWriter, r *http.Request) *problem {
-	query, wrong := parameters(r, "host", "path", "exact")
+	query, wrong := parameters(r, "host", "path", "exact", "wait")
+	if wrong != nil {
+		return wrong
+	}
+	all, wrong := waitsForAll(query)
 	if wrong != nil {
 		return wrong
 	}
@@ -162,7 +166,7 @@ func (h *Handler) putRoute(w http.ResponseWriter, r *http.Request) *problem {
 	var was slipswitch.Entry
 	var replaced bool
 	version, err := h.write(r.Context(), change{
-		owner: h.Owner, changes: []slipswitch.Change{{Put: &route}}, conditional: conditional(r),
+		owner: h.Owner, changes: []slipswitch.Change{{Put: &route}}, conditional: conditional(r), all: all,
 		check: func() *problem {
 			before = h.Router.Table().Version()
 			was, replaced = h.Router.Table().Of(h.owner(), key)
@@ -189,7 +193,11 @@ func (h *Handler) putRoute(w http.ResponseWriter, r *http.Request) *problem {
 
 // deleteRoute answers DELETE /v1/route.
 func (h *Handler) deleteRoute(w http.ResponseWriter, r *http.Request) *problem {
-	query, wrong := parameters(r, "host", "path", "exact")
+	query, wrong := parameters(r, "host", "path", "exact", "wait")
+	if wrong != nil {
+		return wrong
+	}
+	all, wrong := waitsForAll(query)
 	if wrong != nil {
 		return wrong
 	}
@@ -198,7 +206,7 @@ func (h *Handler) deleteRoute(w http.ResponseWriter, r *http.Request) *problem {
 		return wrong
 	}
 	_, err := h.write(r.Context(), change{
-		owner: h.Owner, changes: []slipswitch.Change{{Delete: &key}}, conditional: conditional(r),
+		owner: h.Owner, changes: []slipswitch.Change{{Delete: &key}}, conditional: conditional(r), all: all,
 		check: func() *problem {
 			was, found := h.Router.Table().Of(h.owner(), key)
 			if wrong := precondition(r, was.Version, found); wrong != nil || found {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"net/url"
 
 	"github.com/slipswitch/slipswitch"
 )
@@ -16,6 +17,18 @@ type change struct {
 	// made. Conditional says that nobody may change them in between.
 	check       func() *problem
 	conditional bool
+
+	all bool // wait until all gateways have it
+}
+
+// waitsForAll reads the parameter wait.
+func waitsForAll(query url.Values) (bool, *problem) {
+	switch wait := query.Get("wait"); wait {
+	case "", "all":
+		return wait == "all", nil
+	default:
+		return false, badRequest("wait", wait, "must be all, or left out")
+	}
 }
 
 // write makes a change where the routes are kept, and returns the version of a
@@ -59,7 +72,11 @@ func (h *Handler) write(ctx context.Context, c change) (version uint64, err erro
 		name = c.owner.Name
 	}
 	err = h.Write(ctx, name, c.changes...)
-	return h.Router.Table().Version(), err
+	version = h.Router.Table().Version()
+	if err == nil && c.all && h.WaitAll != nil {
+		err = h.WaitAll(ctx)
+	}
+	return version, err
 }
 
 // deletions returns the changes that delete what a replacement does not put.

@@ -105,6 +105,26 @@ func TestConditionalWritesToTheStore(t *testing.T) {
 	}
 }
 
+// With wait=all an answer waits for the other gateways, too.
+func TestWaitAll(t *testing.T) {
+	waited := 0
+	s := serve(t, &admin.Handler{
+		Write:   func(context.Context, string, ...slipswitch.Change) error { return nil },
+		WaitAll: func(context.Context) error { waited++; return nil },
+	})
+	route := `{"path":"/a","upstreams":["http://up"]}`
+	s.want(201, "PUT", "/v1/route?path=/a", route)
+	if waited != 0 {
+		t.Error("it waited unasked")
+	}
+	s.want(201, "PUT", "/v1/route?path=/a&wait=all", route)
+	s.want(200, "POST", "/v1/batch?wait=all", `{"changes":[]}`)
+	if waited != 2 {
+		t.Errorf("it waited %d times; want 2", waited)
+	}
+	s.want(400, "POST", "/v1/batch?wait=some", `{"changes":[]}`)
+}
+
 // What a store says about itself becomes the answer.
 func TestStoreErrors(t *testing.T) {
 	s := serve(t, &admin.Handler{Write: func(context.Context, string, ...slipswitch.Change) error {

@@ -204,7 +204,7 @@ func (g *gateway) adminHandler() (http.Handler, error) {
 	}
 	handler := &admin.Handler{Router: &g.router, Proxy: g.proxy, Token: token, Ready: g.ready, Started: time.Now()}
 	if g.stores != nil {
-		handler.Write, handler.Stores = g.stores.write, g.stores.status
+		handler.Write, handler.WaitAll, handler.Stores = g.stores.write, g.stores.waitAll, g.stores.status
 	}
 	return handler, nil
 }

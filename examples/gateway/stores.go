@@ -55,6 +55,7 @@ type closer interface {
 // openers open a store, by kind.
 var openers = map[string]func(where string) (closer, error){
 	"bolt": func(file string) (closer, error) { return boltstore.Open(file) },
+	"etcd": openEtcd,
 	"file": func(directory string) (closer, error) { return filestore.Open(directory) },
 }
 
@@ -125,6 +126,18 @@ func (s *stores) close() {
 // write is the admin API's way to the first store.
 func (s *stores) write(ctx context.Context, owner string, changes ...slipswitch.Change) error {
 	_, err := s.syncs[0].Apply(ctx, owner, changes...)
+	return answerable(err)
+}
+
+// waitAll waits until all gateways have what this one has.
+func (s *stores) waitAll(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return answerable(s.syncs[0].WaitAll(ctx, s.syncs[0].Status().Revision))
+}
+
+// answerable gives a store's error the status that it is answered with.
+func answerable(err error) error {
 	for _, known := range []struct {
 		err    error
 		status int
