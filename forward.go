@@ -93,11 +93,9 @@ func (p *Proxy) forwardHTTP(w http.ResponseWriter, r *http.Request, x *exchange)
 	}
 	out := p.responseWriter(w, r, x)
 	if r.ContentLength != 0 && r.ProtoMajor == 1 {
-		controller := http.NewResponseController(w)
-		controller.EnableFullDuplex()
 		out.body = &clientBody{ReadCloser: r.Body}
 		r.Body = out.body
-		defer out.body.leave(controller)
+		defer out.body.leave(http.NewResponseController(w))
 	}
 	p.plain.ServeHTTP(out, r)
 	out.end()
@@ -271,11 +269,11 @@ func (d *deadline) disarm() {
 }
 
 // A clientBody is the body of an HTTP/1 request, which an upstream may answer
-// before it is read to its end. By itself the server would then read, and drop,
-// up to 256 KiB out of the middle of it before it lets the response go. With
-// full duplex it does not, but the connection must end with the response
-// (golang/go#68560), and nobody may be reading any more when the handler
-// returns: the server would wait for a read that it cannot interrupt.
+// before it is read to its end. The server would then read, and drop, up to
+// 256 KiB out of the middle of it before it lets the response go, unless the
+// connection is to end with that. (Full duplex is no way: golang/go#68560.) And
+// nobody may be reading any more when the handler returns: the server would
+// wait for ever for a read that reaches the end meanwhile.
 type clientBody struct {
 	io.ReadCloser
 	eof    atomic.Bool

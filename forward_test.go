@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -160,6 +161,31 @@ func TestEarlyRefusal(t *testing.T) {
 	}
 }
 
+// TestEarlyAnswerLetsClientFinish: a client that was answered while it was
+// sending must not be reset before it has read the answer.
+func TestEarlyAnswerLetsClientFinish(t *testing.T) {
+	u := startScript(t, func(u *upstream, p *peer) bool {
+		p.head()
+		io.WriteString(p.TCPConn, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\n\r\nlogin")
+		p.rest()
+		return false
+	})
+	g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
+	client := g.dial()
+	client.send(request("POST", "/", "Content-Length: 50000"))
+	if _, err := client.r.Peek(1); err != nil { // answered
+		t.Fatal(err)
+	}
+	for range 50 {
+		client.send(strings.Repeat("x", 1000))
+		awaitSent(t, client)
+	}
+	if a := client.answer("POST"); a.StatusCode != 401 || a.body != "login" || a.err != nil {
+		t.Errorf("got %s %q, %v", a.Status, a.body, a.err)
+	}
+	client.expectEOF()
+}
+
 // refusing returns the URL of an address that refuses connections.
 func refusing(t testing.TB) string {
 	t.Helper()
@@ -233,6 +259,43 @@ func TestExpectContinue(t *testing.T) {
 			t.Errorf("got %s %q", a.Status, a.body)
 		}
 		client.Close()
+	}
+}
+
+// TestInterimWhileBodyIsAwaited: the server tells a client to go on by itself,
+// from another goroutine than the one that passes interim responses.
+func TestInterimWhileBodyIsAwaited(t *testing.T) {
+	near, far := net.Pipe()
+	t.Cleanup(func() { near.Close(); far.Close() })
+	g := startGateway(t, &slipswitch.Proxy{DialContext: func(context.Context, string, string) (net.Conn, error) { return near, nil }},
+		slipswitch.Route{Path: "/", Upstreams: slipswitch.To("http://10.0.0.1:1")})
+	go func() {
+		io.ReadFull(far, make([]byte, 32)) // the rest of the head, and the body, have to wait
+		whole := make(chan struct{})
+		for i := range 200 {
+			if i == 100 {
+				go func() {
+					defer close(whole)
+					for sent := ""; !strings.HasSuffix(sent, "abc"); {
+						buf := make([]byte, 1000)
+						n, err := far.Read(buf)
+						if sent += string(buf[:n]); err != nil {
+							return
+						}
+					}
+				}()
+			}
+			io.WriteString(far, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
+		}
+		<-whole
+		io.WriteString(far, ok("done", "Connection: close"))
+	}()
+	client := g.dial()
+	client.send(request("POST", "/", "Content-Length: 3", "Expect: 100-continue"))
+	client.expect("HTTP/1.1 100 Continue\r\n\r\n")
+	client.send("abc")
+	if a := client.answer("POST"); a.StatusCode != 200 || a.body != "done" {
+		t.Errorf("got %s %q", a.Status, a.body)
 	}
 }
 
@@ -460,7 +523,7 @@ func TestStreamTimeout(t *testing.T) {
 	r := route("/", u)
 	r.StreamTimeout = 100 * time.Millisecond
 	g := startGateway(t, &slipswitch.Proxy{}, r)
-	if a := g.get("/"); a.StatusCode != 200 || a.body != "first" || a.err == nil {
+	if a := g.get("/"); a.StatusCode != 200 || a.body != "first" || !errors.Is(a.err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %s %q, %v; want an error", a.Status, a.body, a.err)
 	}
 }
@@ -540,15 +603,22 @@ func TestQuietStreamIsNoStall(t *testing.T) {
 	const stall = 100 * time.Millisecond
 	u := startScript(t, func(u *upstream, p *peer) bool {
 		for {
-			if _, err := p.head(); err != nil {
+			head, err := p.head()
+			if err != nil {
 				return false
 			}
-			io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+			part, end := "5\r\ndata\n\r\n", "0\r\n\r\n"
+			if strings.Contains(head, "/sized") {
+				io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n")
+				part, end = "data\n", ""
+			} else {
+				io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+			}
 			for range 3 {
-				io.WriteString(p.TCPConn, "5\r\ndata\n\r\n")
+				io.WriteString(p.TCPConn, part)
 				<-time.After(3 * stall)
 			}
-			io.WriteString(p.TCPConn, "0\r\n\r\n")
+			io.WriteString(p.TCPConn, end)
 		}
 	})
 	r := route("/", u)
@@ -556,10 +626,10 @@ func TestQuietStreamIsNoStall(t *testing.T) {
 	g := startGateway(t, &slipswitch.Proxy{}, r)
 	for _, transport := range []*http.Transport{http2Client(t), {}} {
 		t.Cleanup(transport.CloseIdleConnections)
-		for range 2 {
+		for _, path := range []string{"/", "/sized", "/"} {
 			ctx, cancel := context.WithTimeout(t.Context(), wait)
 			defer cancel()
-			q, _ := http.NewRequestWithContext(ctx, "GET", "http://"+g.addr, nil)
+			q, _ := http.NewRequestWithContext(ctx, "GET", "http://"+g.addr+path, nil)
 			q.Host = host
 			response, err := transport.RoundTrip(q)
 			if err != nil {

@@ -10,6 +10,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -62,10 +63,14 @@ func (p *peer) expect(want string) {
 	}
 }
 
-// rest reads what comes up to the end of the stream.
+// rest reads what comes up to the end of the stream, which must come.
 func (p *peer) rest() (string, error) {
+	p.t.Helper()
 	p.SetReadDeadline(time.Now().Add(wait))
 	b, err := io.ReadAll(p.r)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		p.t.Error("the stream does not end")
+	}
 	return string(b), err
 }
 
