@@ -97,6 +97,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+	p.end()
 	p.dialer.closeIdle()
 	return nil
 }

@@ -23,7 +23,7 @@ import (
 //	500  Middleware has made a request that cannot be forwarded
 //	501  the http.ResponseWriter cannot be hijacked
 //	502  no upstream could be reached, or its answer was invalid
-//	503  shutting down, over a limit, or short of descriptors
+//	503  shutting down, the upstream asleep, over a limit, or short of descriptors
 //	504  the upstream did not answer in time
 //	508  the request has passed this gateway, or others like it, eight times
 type Error struct {
@@ -106,7 +106,7 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 		header.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	}
 	if e.RetryAfter > 0 {
-		header.Set("Retry-After", strconv.Itoa(int(e.RetryAfter.Seconds()+0.999)))
+		header.Set("Retry-After", strconv.Itoa(seconds(e.RetryAfter)))
 	}
 	if p.ErrorHandler != nil {
 		p.ErrorHandler(w, r, e)
@@ -114,6 +114,9 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	writeError(w, r, e)
 }
+
+// seconds rounds up.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
 // writeError answers in the form the client likes best.
 func writeError(w http.ResponseWriter, r *http.Request, e *Error) {
@@ -124,10 +127,14 @@ func writeError(w http.ResponseWriter, r *http.Request, e *Error) {
 	case prefers(accept, "text/html"):
 		header.Set("Content-Type", "text/html; charset=utf-8")
 		w.WriteHeader(e.Status)
-		errorPage.Execute(w, struct {
-			Status       int
-			Text, Reason string
-		}{e.Status, http.StatusText(e.Status), e.Reason})
+		page := struct {
+			Title, Reason string
+			Reload        int // in seconds; 0: never
+		}{fmt.Sprint(e.Status, " ", http.StatusText(e.Status)), e.Reason, 0}
+		if errors.Is(e, ErrAsleep) && r.Method == http.MethodGet {
+			page.Title, page.Reload = "Waking up", seconds(e.RetryAfter)
+		}
+		errorPage.Execute(w, page)
 	case prefers(accept, "application/json"):
 		header.Set("Content-Type", "application/json")
 		w.WriteHeader(e.Status)
@@ -157,14 +164,15 @@ var errorPage = template.Must(template.New("error").Parse(`<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>{{.Status}} {{.Text}}</title>
+{{with .Reload}}<meta http-equiv="refresh" content="{{.}}">
+{{end}}<title>{{.Title}}</title>
 <style>
 	body { font: 1rem/1.5 system-ui, sans-serif; margin: 20vh auto 0; max-width: 32rem; padding: 0 1rem; color: #24292f; background: #fff }
 	h1 { font-size: 1.25rem; margin: 0 } p { margin: .25rem 0; color: #57606a }
 	@media (prefers-color-scheme: dark) { body { color: #e6edf3; background: #0d1117 } p { color: #8b949e } }
 </style>
-<h1>{{.Status}} {{.Text}}</h1>
-<p>{{.Reason}}</p>
+<h1>{{.Title}}{{if .Reload}}…{{end}}</h1>
+<p>{{.Reason}}{{if .Reload}}. This page looks again by itself.{{end}}</p>
 </html>
 `))
 

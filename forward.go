@@ -132,7 +132,7 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	x := exchangeFrom(r.Context())
 	route := x.match.Route
-	targets, err := x.match.expandAll()
+	targets, err := p.leads(r.Context(), x.match)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,8 @@ type Owner struct {
 	Paths []string
 
 	// Upstreams are the addresses it may lead to: "host", "host:port", or an
-	// address range such as "10.0.0.0/8". Nil: all.
+	// address range such as "10.0.0.0/8". Nil: all. What Proxy.Resolver says is
+	// not looked at.
 	Upstreams []string
 }
 

@@ -70,6 +70,9 @@ type Proxy struct {
 	// time when it is connected to.
 	TemplateAddresses []netip.Prefix
 
+	// Resolver finds out where routes with Resolve set lead.
+	Resolver *Resolver
+
 	// DialContext connects to upstreams. Nil: a net.Dialer. The context ends
 	// with the route's DialTimeout. For TemplateAddresses the connection's
 	// RemoteAddr is looked at, since nothing is known before it is there.
@@ -91,6 +94,8 @@ type Proxy struct {
 	forward http.Handler // Middleware around forwardHTTP and upgrade
 	plain   http.Handler // the ReverseProxy
 	dialer  dialer
+	life    context.Context // until Shutdown
+	end     context.CancelFunc
 	engine  splice.Engine
 	tunnels registry
 	seats   seats
@@ -133,6 +138,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 }
 
 func (p *Proxy) init() {
+	p.life, p.end = context.WithCancel(context.Background())
 	p.dialer.init(p)
 	for i, dial := range p.dialer.ways {
 		p.dialer.ways[i] = p.sparing(dial)

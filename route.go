@@ -26,13 +26,16 @@ type Route struct {
 	Exact bool   `json:"exact,omitempty"`
 
 	// Upstreams are tried in random order, the next when one cannot be reached.
-	// There must be at least one.
+	// There must be at least one, unless Resolve is set.
 	Upstreams []Upstream `json:"upstreams"`
 
 	// StripPath removes Path from the front of what is forwarded. A GET or HEAD
 	// of the bare path is then answered with a redirect to the path with a
 	// slash, so that relative links work.
 	StripPath bool `json:"stripPath,omitempty"`
+
+	// Resolve asks Proxy.Resolver where to go, at each request.
+	Resolve bool `json:"resolve,omitempty"`
 
 	// UpstreamHost is the Host that the upstream is sent. Empty: the client's.
 	UpstreamHost string `json:"upstreamHost,omitempty"`
@@ -107,6 +110,7 @@ func (r *Route) Equal(other *Route) bool {
 	return r.Key() == other.Key() &&
 		slices.Equal(r.Upstreams, other.Upstreams) &&
 		r.StripPath == other.StripPath &&
+		r.Resolve == other.Resolve &&
 		r.UpstreamHost == other.UpstreamHost &&
 		r.TLSProfile == other.TLSProfile &&
 		slices.Equal(r.Protocols, other.Protocols) &&
@@ -138,7 +142,7 @@ func (r *Route) clone() Route {
 // validate checks all fields but the key's and the upstreams', and tells what
 // is wrong with each.
 func (r *Route) validate(wrong func(field, value, want string)) {
-	if len(r.Upstreams) == 0 {
+	if len(r.Upstreams) == 0 && !r.Resolve {
 		wrong("upstreams", "", "must name at least one, such as http://10.0.0.7:8080")
 	}
 	if r.UpstreamHost != "" {

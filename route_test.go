@@ -19,7 +19,7 @@ func fullRoute() slipswitch.Route {
 	return slipswitch.Route{
 		Host: "ide.example.com", Path: "/webapp-01/ide-7", Exact: true,
 		Upstreams: slipswitch.To("http://10.0.0.7:8080", "https://10.0.0.8/base"),
-		StripPath: true, UpstreamHost: "ide-7.internal", TLSProfile: "internal",
+		StripPath: true, Resolve: true, UpstreamHost: "ide-7.internal", TLSProfile: "internal",
 		Protocols: []string{"spdy/3.1"}, OpaqueQuery: "skipWebSocketFrames=true", MaxBody: 1 << 30,
 		DialTimeout: 1 * time.Second, HandshakeTimeout: 2 * time.Second, HeaderTimeout: 3 * time.Second, StreamTimeout: 4 * time.Second,
 		StallTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, LifeTimeout: 90 * time.Minute,

@@ -204,7 +204,7 @@ func reset(conn net.Conn) {
 // final answer.
 func (p *Proxy) shakeHands(r *http.Request, x *exchange) (*handshake, error) {
 	route := x.match.Route
-	targets, err := x.match.expandAll()
+	targets, err := p.leads(r.Context(), x.match)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,200 @@
+package slipswitch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// What a Resolver may answer instead of an upstream; either may be wrapped, in
+// an [*Error] for one, which says more to the client. All else is a 502.
+var (
+	// ErrNotFound is answered with 404.
+	ErrNotFound = errors.New("slipswitch: no such upstream")
+
+	// ErrAsleep is answered with 503 and Retry-After, browsers with a page that
+	// reloads itself. An Error around it sets after how long: 2 s if it does not.
+	ErrAsleep = errors.New("slipswitch: the upstream is asleep")
+)
+
+const wakeInterval = 2 * time.Second
+
+// A Resolver finds out, while a request waits, where a route leads: it wakes a
+// workspace, say, and waits until it listens. It is asked for each request to
+// a route with Resolve set, behind Middleware.
+type Resolver struct {
+	// Resolve returns the upstream, or the zero Upstream: then the route's own
+	// are taken, which may be there by now. Requests to the same route with the
+	// same captured values that come while it is at it share its answer, so the
+	// match has their common part only: as Path, the route's prefix.
+	//
+	// Its context is nobody's request's: it ends after Timeout, and with
+	// Shutdown. What it returns is not kept. It may be called concurrently for
+	// different routes and values.
+	Resolve func(ctx context.Context, m Match) (Upstream, error)
+
+	// Timeout bounds a call. Zero: 30 s.
+	Timeout time.Duration
+
+	// MaxWaiting bounds the requests that wait, and the calls in progress.
+	// Beyond it the answer is 503. Zero: 10,000.
+	MaxWaiting int
+
+	mu      sync.Mutex
+	calls   map[callKey]*call
+	waiting int
+}
+
+// A callKey is what requests have in common that share a call. A route that
+// was changed is another one.
+type callKey struct {
+	leaf     *leaf
+	captured captured
+}
+
+type call struct {
+	done     chan struct{}
+	upstream Upstream
+	err      error
+}
+
+// Waiting returns how many requests wait now.
+func (r *Resolver) Waiting() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.waiting
+}
+
+func (r *Resolver) timeout() time.Duration {
+	if r.Timeout > 0 {
+		return r.Timeout
+	}
+	return 30 * time.Second
+}
+
+func (r *Resolver) maxWaiting() int {
+	if r.MaxWaiting > 0 {
+		return r.MaxWaiting
+	}
+	return 10_000
+}
+
+// leads returns where a match leads: at least one target.
+func (p *Proxy) leads(ctx context.Context, m Match) ([]target, error) {
+	targets, err := m.expandAll()
+	if err != nil || !m.Route.Resolve {
+		return targets, err
+	}
+	if p.Resolver == nil {
+		return nil, errors.New("the route is to be resolved, and Proxy.Resolver is nil")
+	}
+	upstream, err := p.Resolver.resolve(ctx, p.life, m)
+	if err != nil {
+		return nil, resolveError(err)
+	}
+	if upstream.URL == "" && len(targets) > 0 {
+		return targets, nil
+	}
+	t, err := upstream.parse()
+	if err == nil && t.template != nil {
+		err = errors.New("must be no template")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the resolver's upstream %q %w", upstream.URL, err)
+	}
+	return []target{t}, nil
+}
+
+// resolve waits for the call that is in progress, or a new one.
+func (r *Resolver) resolve(ctx, life context.Context, m Match) (Upstream, error) {
+	values, err := m.captured()
+	if err != nil {
+		return Upstream{}, ErrNotFound
+	}
+	c, err := r.join(life, callKey{m.leaf, values}, m)
+	if err != nil {
+		return Upstream{}, err
+	}
+	defer func() {
+		r.mu.Lock()
+		r.waiting--
+		r.mu.Unlock()
+	}()
+	select {
+	case <-c.done:
+		return c.upstream, c.err
+	case <-ctx.Done():
+		return Upstream{}, ctx.Err()
+	}
+}
+
+// join adds a waiting request.
+func (r *Resolver) join(life context.Context, key callKey, m Match) (*call, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.calls[key]
+	if r.waiting >= r.maxWaiting() || c == nil && len(r.calls) >= r.maxWaiting() {
+		return nil, &Error{Status: http.StatusServiceUnavailable, Reason: "too many requests wait", RetryAfter: wakeInterval}
+	}
+	r.waiting++
+	if c == nil {
+		if r.calls == nil {
+			r.calls = make(map[callKey]*call)
+		}
+		c = &call{done: make(chan struct{})}
+		r.calls[key] = c
+		go r.call(life, key, c, m.common())
+	}
+	return c, nil
+}
+
+// common returns what all matches have that are of the same route and have
+// captured the same.
+func (m Match) common() Match {
+	m.Path, _ = m.split()
+	if m.leaf.captures()&captureLabel == 0 {
+		m.host = ""
+	}
+	return m
+}
+
+// call asks Resolve, and tells those who wait.
+func (r *Resolver) call(life context.Context, key callKey, c *call, m Match) {
+	ctx, cancel := context.WithTimeout(life, r.timeout())
+	defer cancel()
+	defer func() {
+		if v := recover(); v != nil {
+			c.err = fmt.Errorf("the resolver has panicked: %v\n%s", v, debug.Stack())
+		}
+		r.mu.Lock()
+		delete(r.calls, key)
+		r.mu.Unlock()
+		close(c.done)
+	}()
+	c.upstream, c.err = r.Resolve(ctx, m)
+	if c.err != nil && ctx.Err() != nil {
+		c.err = errors.Join(ctx.Err(), c.err)
+	}
+}
+
+// resolveError says what a resolver's error means to the client.
+func resolveError(err error) error {
+	e, said := errors.AsType[*Error](err)
+	switch {
+	case said && errors.Is(err, ErrAsleep) && e.RetryAfter == 0:
+		asleep := *e
+		asleep.RetryAfter = wakeInterval
+		return &asleep
+	case said || errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, ErrNotFound):
+		return noUpstream(err)
+	case errors.Is(err, ErrAsleep):
+		return &Error{Status: http.StatusServiceUnavailable, Reason: "it has been asleep", RetryAfter: wakeInterval, Err: err}
+	}
+	return &Error{Status: http.StatusBadGateway, Reason: "the upstream cannot be found", Err: err}
+}
