@@ -151,8 +151,12 @@ func (p *place) depart(d *departure) {
 	})
 }
 
-// leadsTo reports whether the route lists the upstream that the tunnel leads to.
+// leadsTo reports whether the route lists the upstream that the tunnel leads to,
+// or may: only Proxy.Resolver knows those of a route to be resolved.
 func (l *leaf) leadsTo(t *Tunnel) bool {
+	if l.route.Resolve {
+		return true
+	}
 	for i := range l.targets {
 		if l.targets[i].String() == t.listed {
 			return true

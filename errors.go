@@ -16,6 +16,7 @@ import (
 // An Error is why a request got no answer from an upstream. The statuses:
 //
 //	400  the request's host, path or query, or its WebSocket handshake, is invalid
+//	403  a handshake of a page of another host, where the route is for its own
 //	404  no route, or nothing that its template may capture
 //	405  CONNECT and TRACE
 //	413  the body is longer than the route's MaxBody
@@ -72,6 +73,7 @@ func errorOf(err error) *Error {
 // proxyStatus maps a status to the error type of RFC 9209 §2.3.
 var proxyStatus = map[int]string{
 	http.StatusBadRequest:            "http_request_error",
+	http.StatusForbidden:             "http_request_denied",
 	http.StatusNotFound:              "destination_not_found",
 	http.StatusMethodNotAllowed:      "http_request_denied",
 	http.StatusRequestEntityTooLarge: "http_request_denied",

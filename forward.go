@@ -137,7 +137,9 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(withDialTimeout(r.Context(), route.dialTimeout()))
-	w := &watch{exchange: x, route: route, place: x.match.leaf.place, cancel: cancel}
+	c := p.picker.among(targets, p.stuck(r.Header, x, targets))
+	route.outgoing(r.Header, r.Trailer)
+	w := &watch{exchange: x, route: route, choice: c, place: x.match.leaf.place, cancel: cancel}
 	w.header.expire = func() { cancel(errHeaderTimeout) }
 	w.stall.expire = func() { cancel(errStallTimeout) }
 	w.stream.expire = func() { cancel(errStreamTimeout) }
@@ -152,7 +154,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	}
 	r.Host = route.upstreamHost(r.Host)
 	query, force := r.URL.RawQuery, r.URL.ForceQuery
-	response, err := tryEach(targets, func(t *target) (*http.Response, error) {
+	response, err := tryEach(c, func(t *target) (*http.Response, error) {
 		transport, err := p.dialer.transport(t, route.TLSProfile)
 		if err != nil {
 			return nil, err
@@ -175,6 +177,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 		w.end()
 		return nil, err
 	}
+	p.incoming(response.Header, r, x, c)
 	response.Body = &responseBody{response.Body, w}
 	return response, nil
 }
@@ -204,6 +207,7 @@ type watch struct {
 	exchange *exchange
 	route    *Route
 	place    *place
+	choice   *choice
 	cancel   context.CancelCauseFunc
 
 	header, stall, stream deadline
@@ -214,6 +218,7 @@ func (w *watch) end() {
 	w.stall.disarm()
 	w.stream.disarm()
 	w.cancel(nil)
+	w.choice.end()
 }
 
 // A deadline calls expire unless it is paused in time, and never behind that.
@@ -371,6 +376,7 @@ type responseWriter struct {
 	http.ResponseWriter
 	body    *clientBody // nil: none
 	before  http.Header // from Middleware; nil: nothing
+	confine bool        // interim responses carry nothing but links
 	interim bool        // the last header written was interim
 	hints   bool        // interim responses pass
 	timeout time.Duration
@@ -379,7 +385,8 @@ type responseWriter struct {
 }
 
 func (p *Proxy) responseWriter(w http.ResponseWriter, r *http.Request, x *exchange) *responseWriter {
-	out := &responseWriter{ResponseWriter: w, timeout: x.match.Route.stallTimeout()}
+	out := &responseWriter{ResponseWriter: w, timeout: x.match.Route.stallTimeout(),
+		confine: x.match.Route.Tenant || x.match.Route.Headers != nil}
 	out.stall.expire = func() { http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)) }
 	// The server writes a 100 by itself when the body is read. It takes no care
 	// that another interim response may be written at the same time.
@@ -407,7 +414,11 @@ func (w *responseWriter) WriteHeader(status int) {
 		if !w.hints {
 			return
 		}
-		removeHopByHop(w.ResponseWriter.Header())
+		header := w.ResponseWriter.Header()
+		removeHopByHop(header)
+		if w.confine {
+			maps.DeleteFunc(header, func(name string, _ []string) bool { return name != "Link" })
+		}
 	} else if w.body.unread() {
 		w.Header().Set("Connection", "close")
 	}

@@ -4,22 +4,223 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
+	"time"
 )
 
-// tryEach calls attempt with each of targets, beginning with a random
-// one, until it does something else than fail to connect. A connection that
-// failed has carried nothing, so the next may be tried whatever the request.
-func tryEach[T any](targets []target, attempt func(*target) (T, error)) (result T, err error) {
-	first := 0
-	if len(targets) > 1 {
-		first = rand.IntN(len(targets))
-	}
-	for i := range targets {
-		result, err = attempt(&targets[(first+i)%len(targets)])
-		failed, ok := errors.AsType[*dialError](err)
-		if !ok || errors.Is(failed.err, context.Canceled) {
-			return result, err
+// Of several upstreams the less loaded of two random ones is asked, the next
+// when it cannot be reached. One that could not be reached is passed over for a
+// while, at first for a second, unless there is no other. (The least loaded of
+// all would be overrun by all gateways at once when it has just come up.)
+//
+// A picker knows how loaded the addresses are, for all routes; only those that
+// stand beside others in a route, since there is no choice otherwise.
+type picker struct {
+	mu    sync.Mutex
+	loads map[address]*load
+	sweep int // at so many, what has expired is thrown out
+}
+
+type address struct {
+	scheme scheme
+	addr   string
+}
+
+type load struct {
+	inUse    int // requests and tunnels
+	failures int // in a row
+	until    time.Time
+}
+
+const maxEjection = 30 * time.Second
+
+func (t *target) address() address { return address{t.scheme, t.addr} }
+
+// A choice is one request's, or tunnel's, among the targets that its route has.
+type choice struct {
+	picker  *picker
+	targets []target
+	first   int // the target to try first; -1: none in particular
+	tried   []bool
+	taken   *load // to be given back; nil: nothing
+	target  *target
+}
+
+// among begins a choice. Its end must be called.
+func (p *picker) among(targets []target, first int) *choice {
+	return &choice{picker: p, targets: targets, first: first}
+}
+
+// next takes the next target to try, or nil.
+func (c *choice) next() *target {
+	if len(c.targets) == 1 {
+		if c.target != nil {
+			return nil
 		}
+		c.target = &c.targets[0]
+		return c.target
+	}
+	p := c.picker
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.tried == nil {
+		c.tried = make([]bool, len(c.targets))
+	}
+	i := c.first
+	if c.first = -1; i < 0 || p.ejected(&c.targets[i], time.Now()) {
+		i = c.better(c.draw(-1))
+	}
+	if i < 0 {
+		return nil
+	}
+	c.tried[i] = true
+	c.target = &c.targets[i]
+	c.taken = p.load(c.target)
+	c.taken.inUse++
+	return c.target
+}
+
+// better returns the less loaded of i and another random target.
+func (c *choice) better(i int) int {
+	if i < 0 {
+		return i
+	}
+	j := c.draw(i)
+	if j < 0 {
+		return i
+	}
+	busy := func(i int) int {
+		if l := c.picker.loads[c.targets[i].address()]; l != nil {
+			return l.inUse
+		}
+		return 0
+	}
+	if busy(j)*int(c.targets[i].weight) < busy(i)*int(c.targets[j].weight) {
+		return j
+	}
+	return i
+}
+
+// draw returns a random target, by weight, of those that have not been tried,
+// but for one; an ejected one only if there is no other, and -1 if there is none.
+func (c *choice) draw(but int) int {
+	now := time.Now()
+	for _, ejected := range []bool{false, true} {
+		if ejected && but >= 0 && !c.picker.ejected(&c.targets[but], now) {
+			break
+		}
+		drawn, sum := -1, 0
+		for i := range c.targets {
+			if i == but || c.tried[i] || c.picker.ejected(&c.targets[i], now) != ejected {
+				continue
+			}
+			weight := int(c.targets[i].weight)
+			if sum += weight; rand.IntN(sum) < weight {
+				drawn = i
+			}
+		}
+		if drawn >= 0 {
+			return drawn
+		}
+	}
+	return -1
+}
+
+// worked notes that the target could be reached, failed that it could not.
+func (c *choice) worked() {
+	if c.taken == nil {
+		return
+	}
+	c.picker.mu.Lock()
+	defer c.picker.mu.Unlock()
+	c.taken.failures, c.taken.until = 0, time.Time{}
+}
+
+func (c *choice) failed() {
+	if c.taken == nil {
+		return
+	}
+	c.picker.mu.Lock()
+	defer c.picker.mu.Unlock()
+	c.taken.eject()
+	c.giveBack()
+}
+
+func (l *load) eject() {
+	l.until = time.Now().Add(min(time.Second<<min(l.failures, 10), maxEjection))
+	l.failures++
+}
+
+// kept returns what a tunnel must keep of its choice: nil if there was none.
+func (c *choice) kept() *choice {
+	if c.taken == nil {
+		return nil
+	}
+	return &choice{picker: c.picker, taken: c.taken, target: &target{scheme: c.target.scheme, addr: c.target.addr}}
+}
+
+// end gives back what was taken. It may be called again.
+func (c *choice) end() {
+	if c == nil || c.taken == nil {
+		return
+	}
+	c.picker.mu.Lock()
+	defer c.picker.mu.Unlock()
+	c.giveBack()
+}
+
+// giveBack ends the use of what was taken. The lock is held.
+func (c *choice) giveBack() {
+	if l := c.taken; l != nil {
+		c.taken = nil
+		if l.inUse--; l.inUse == 0 && l.failures == 0 {
+			delete(c.picker.loads, c.target.address())
+		}
+	}
+}
+
+func (p *picker) ejected(t *target, now time.Time) bool {
+	l := p.loads[t.address()]
+	return l != nil && now.Before(l.until)
+}
+
+// load returns the load of a target's address. The lock is held.
+func (p *picker) load(t *target) *load {
+	l := p.loads[t.address()]
+	if l != nil {
+		return l
+	}
+	if len(p.loads) >= p.sweep {
+		for a, l := range p.loads {
+			if l.inUse == 0 && time.Since(l.until) > maxEjection {
+				delete(p.loads, a)
+			}
+		}
+		p.sweep = 2*len(p.loads) + 64
+	}
+	if p.loads == nil {
+		p.loads = make(map[address]*load)
+	}
+	l = new(load)
+	p.loads[t.address()] = l
+	return l
+}
+
+// tryEach calls attempt with one target after another until it does something
+// else than fail to connect. A connection that failed has carried nothing, so
+// the next may be tried whatever the request.
+func tryEach[T any](c *choice, attempt func(*target) (T, error)) (result T, err error) {
+	for t := c.next(); t != nil; t = c.next() {
+		result, err = attempt(t)
+		failed, ok := errors.AsType[*dialError](err)
+		if !ok {
+			c.worked()
+			break
+		}
+		if errors.Is(failed.err, context.Canceled) {
+			break
+		}
+		c.failed()
 	}
 	return result, err
 }

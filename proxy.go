@@ -73,6 +73,10 @@ type Proxy struct {
 	// Resolver finds out where routes with Resolve set lead.
 	Resolver *Resolver
 
+	// StickyKey is the key of sticky cookies. Several gateways need the same.
+	// Nil: a random one.
+	StickyKey []byte
+
 	// DialContext connects to upstreams. Nil: a net.Dialer. The context ends
 	// with the route's DialTimeout. For TemplateAddresses the connection's
 	// RemoteAddr is looked at, since nothing is known before it is there.
@@ -94,6 +98,8 @@ type Proxy struct {
 	forward http.Handler // Middleware around forwardHTTP and upgrade
 	plain   http.Handler // the ReverseProxy
 	dialer  dialer
+	picker  picker
+	sticky  []byte
 	life    context.Context // until Shutdown
 	end     context.CancelFunc
 	engine  splice.Engine
@@ -139,6 +145,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 
 func (p *Proxy) init() {
 	p.life, p.end = context.WithCancel(context.Background())
+	p.sticky = p.stickyKey()
 	p.dialer.init(p)
 	for i, dial := range p.dialer.ways {
 		p.dialer.ways[i] = p.sparing(dial)
@@ -207,6 +214,7 @@ type exchange struct {
 	offers  []string    // the client's Upgrade fields
 	opaque  bool        // the tunnel's bytes are no WebSocket frames
 	trailer http.Header // the client's, complete once the body is read
+	stuck   *target     // where the client's cookie wants it; nil: nowhere
 }
 
 type exchangeKey struct{}

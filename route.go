@@ -25,7 +25,8 @@ type Route struct {
 	Path  string `json:"path"`
 	Exact bool   `json:"exact,omitempty"`
 
-	// Upstreams are tried in random order, the next when one cannot be reached.
+	// Of several Upstreams the less loaded of two random ones is asked, and the
+	// next when one cannot be reached; that one is then passed over for a while.
 	// There must be at least one, unless Resolve is set.
 	Upstreams []Upstream `json:"upstreams"`
 
@@ -34,8 +35,30 @@ type Route struct {
 	// slash, so that relative links work.
 	StripPath bool `json:"stripPath,omitempty"`
 
+	// RestorePath puts what StripPath has removed back in front of the Location
+	// and the cookies' paths of responses, if they are the upstream's own.
+	RestorePath bool `json:"restorePath,omitempty"`
+
+	// Tenant is for an upstream that must not have a say in all of the host,
+	// which it shares with others: its cookies lose their Domain and get the
+	// route's path, service workers are cut to that, and fields for the whole
+	// host are dropped, such as Clear-Site-Data and Strict-Transport-Security.
+	// Its scripts can still reach what other paths of the host keep in the
+	// browser: a host for each tenant is the real boundary.
+	Tenant bool `json:"tenant,omitempty"`
+
+	// SameOrigin refuses upgrades that pages of other hosts ask for: their Origin
+	// must be the request's host and port. What has no Origin is no page's.
+	SameOrigin bool `json:"sameOrigin,omitempty"`
+
 	// Resolve asks Proxy.Resolver where to go, at each request.
 	Resolve bool `json:"resolve,omitempty"`
+
+	// Sticky keeps clients at the upstream that they were led to first.
+	Sticky *Sticky `json:"sticky,omitempty"`
+
+	// Headers are rules for header fields.
+	Headers *Headers `json:"headers,omitempty"`
 
 	// UpstreamHost is the Host that the upstream is sent. Empty: the client's.
 	UpstreamHost string `json:"upstreamHost,omitempty"`
@@ -110,7 +133,12 @@ func (r *Route) Equal(other *Route) bool {
 	return r.Key() == other.Key() &&
 		slices.Equal(r.Upstreams, other.Upstreams) &&
 		r.StripPath == other.StripPath &&
+		r.RestorePath == other.RestorePath &&
+		r.Tenant == other.Tenant &&
+		r.SameOrigin == other.SameOrigin &&
 		r.Resolve == other.Resolve &&
+		r.Sticky.equal(other.Sticky) &&
+		r.Headers.equal(other.Headers) &&
 		r.UpstreamHost == other.UpstreamHost &&
 		r.TLSProfile == other.TLSProfile &&
 		slices.Equal(r.Protocols, other.Protocols) &&
@@ -133,6 +161,10 @@ func (r *Route) Equal(other *Route) bool {
 func (r *Route) clone() Route {
 	c := *r
 	c.Upstreams = slices.Clone(r.Upstreams)
+	if r.Sticky != nil {
+		c.Sticky = new(*r.Sticky)
+	}
+	c.Headers = r.Headers.clone()
 	c.Protocols = slices.Clone(r.Protocols)
 	c.Labels = maps.Clone(r.Labels)
 	c.Meta = bytes.Clone(r.Meta)
@@ -159,6 +191,8 @@ func (r *Route) validate(wrong func(field, value, want string)) {
 			wrong(field, protocol, "must not be listed: websocket always passes, h2c never")
 		}
 	}
+	r.Sticky.validate(wrong)
+	r.Headers.validate(wrong)
 	if r.MaxBody < 0 {
 		wrong("maxBody", fmt.Sprint(r.MaxBody), "must be a number of bytes, or 0 for no limit")
 	}
@@ -192,9 +226,12 @@ func (r *Route) validate(wrong func(field, value, want string)) {
 // it cannot be near it.
 func (r *Route) jsonSize() int {
 	n := len(r.Host) + len(r.Path) + len(r.UpstreamHost) + len(r.TLSProfile) + len(r.OpaqueQuery) + len(r.Meta) +
-		len(r.OnDelete.Reason) + len(r.OnUpstreamRemoved.Reason)
+		len(r.OnDelete.Reason) + len(r.OnUpstreamRemoved.Reason) + r.Headers.size()
+	if r.Sticky != nil {
+		n += len(r.Sticky.Cookie) + len(r.Sticky.Path) + 64
+	}
 	for _, u := range r.Upstreams {
-		n += len(u.URL) + 16
+		n += len(u.URL) + 32
 	}
 	for _, p := range r.Protocols {
 		n += len(p) + 4

@@ -19,7 +19,12 @@ func fullRoute() slipswitch.Route {
 	return slipswitch.Route{
 		Host: "ide.example.com", Path: "/webapp-01/ide-7", Exact: true,
 		Upstreams: slipswitch.To("http://10.0.0.7:8080", "https://10.0.0.8/base"),
-		StripPath: true, Resolve: true, UpstreamHost: "ide-7.internal", TLSProfile: "internal",
+		StripPath: true, RestorePath: true, Tenant: true, SameOrigin: true, Resolve: true,
+		Sticky: &slipswitch.Sticky{Cookie: "lb", Path: "/", SameSite: "strict"},
+		Headers: &slipswitch.Headers{HideCookies: []string{"session"}, HideHeaders: []string{"Authorization"},
+			Request:  slipswitch.HeaderRules{Remove: []string{"X-A"}, Set: map[string]string{"X-B": "b"}, Add: map[string]string{"X-C": "c"}},
+			Response: slipswitch.HeaderRules{Set: map[string]string{"X-Frame-Options": "DENY"}}},
+		UpstreamHost: "ide-7.internal", TLSProfile: "internal",
 		Protocols: []string{"spdy/3.1"}, OpaqueQuery: "skipWebSocketFrames=true", MaxBody: 1 << 30,
 		DialTimeout: 1 * time.Second, HandshakeTimeout: 2 * time.Second, HeaderTimeout: 3 * time.Second, StreamTimeout: 4 * time.Second,
 		StallTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, LifeTimeout: 90 * time.Minute,
@@ -186,6 +191,7 @@ func TestRouteIsCopied(t *testing.T) {
 	route := fullRoute()
 	put(t, &router, route)
 	route.Upstreams[0].URL, route.Protocols[0], route.Labels["workspace"], route.Meta[0] = "x", "x", "x", 'x'
+	route.Sticky.Cookie, route.Headers.HideCookies[0], route.Headers.Request.Set["X-B"] = "x", "x", "x"
 	e, ok := router.Table().At(route.Key())
 	want := fullRoute()
 	if !ok || !e.Route.Equal(&want) {

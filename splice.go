@@ -33,6 +33,7 @@ func (t *Tunnel) run(by *leaf, c splice.Config) {
 func (t *Tunnel) finish(end splice.End) {
 	t.state.Store(tunnelEnded)
 	t.place.use(trafficOf(end.Stats).LastActive)
+	t.choice.end()
 	t.place.leave(t.proxy.Router, t)
 	t.proxy.reports.add(t.report(end))
 	t.proxy.seats.leave(seatOf(t.place.key, t.client))

@@ -53,7 +53,7 @@ func TestKeyCanonical(t *testing.T) {
 }
 
 func TestDecodeRoute(t *testing.T) {
-	const later = `{"path":"/a","Upstreams":["http://a",{"url":"http://b","weight":3}],"idleTimeout":"2m",
+	const later = `{"path":"/a","Upstreams":["http://a",{"url":"http://b","height":3}],"idleTimeout":"2m",
 		"stripPath":false,"shade":{"of":["green"]},"maxBody":7,
 		"onDelete":{"close":true,"after":"1m","shade":7}}`
 	got, unknown, err := slipswitch.DecodeRoute([]byte(later))

@@ -170,25 +170,25 @@ func isPort(s string) bool {
 // checkHost refuses a host in which a captured value could be more than one
 // label of a name that is otherwise fixed.
 func (t *hostTemplate) checkHost() error {
-	name := ""
+	var name strings.Builder
 	listed := true
 	for i, p := range t.host {
 		if p.capture == 0 {
-			name += p.text
+			name.WriteString(p.text)
 			continue
 		}
 		if i > 0 && t.host[i-1].capture != 0 || i > 1 && !strings.Contains(t.host[i-1].text, ".") {
 			return errors.New("must have no two captures in one label: a-b and c would be a and b-c")
 		}
 		listed = listed && p.names != nil
-		name += "x"
+		name.WriteString("x")
 	}
 	last := t.host[len(t.host)-1]
 	fixed := last.capture == 0 && strings.Count(last.text, ".") >= 2 && strings.HasSuffix(last.text, ".") && !isNumeric(lastLabel(last.text))
-	switch _, _, err := scanHost(name); {
+	switch _, _, err := scanHost(name.String()); {
 	case err != nil:
 		return fmt.Errorf("must have a valid host: it %w", err)
-	case strings.ToLower(name) != name:
+	case strings.ToLower(name.String()) != name.String():
 		return errors.New("must have its host in lower case")
 	case !fixed && !listed:
 		return errors.New("must end in a fixed and absolute name, as {1}" + defaultName + " does (mind the dot), " +
@@ -285,7 +285,7 @@ func (t *target) expand(values captured) (target, error) {
 		case captureLabel:
 			value = values.label
 		}
-		if p.names != nil && !slices.ContainsFunc(p.names, func(name string) bool { return coversName(name, value) }) {
+		if !p.allows(value) {
 			return target{}, noUpstream(fmt.Errorf("%q is not among the names of %s", value, t))
 		}
 		host.WriteString(value)
@@ -352,4 +352,9 @@ func (m Match) expandAll() ([]target, error) {
 		}
 	}
 	return targets, nil
+}
+
+// allows reports whether the names that are listed, if any are, cover a value.
+func (p *part) allows(value string) bool {
+	return p.names == nil || slices.ContainsFunc(p.names, func(name string) bool { return coversName(name, value) })
 }

@@ -20,6 +20,7 @@ type Tunnel struct {
 	client   string
 	upstream string
 	listed   string // the upstream as the route has it
+	choice   *choice
 	value    any
 	opened   time.Time
 	place    *place

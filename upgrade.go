@@ -103,6 +103,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 	}
 	defer h.release()
 	if h.response.StatusCode != http.StatusSwitchingProtocols {
+		p.incoming(h.response.Header, r, x, h.choice)
 		h.relay(p.responseWriter(w, r, x))
 		return
 	}
@@ -110,6 +111,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 		p.fail(w, r, err)
 		return
 	}
+	p.incoming(h.response.Header, r, x, h.choice)
 	p.open(w, r, x, h)
 }
 
@@ -125,6 +127,8 @@ func (p *Proxy) mayUpgrade(w http.ResponseWriter, r *http.Request, x *exchange) 
 		return badUpgrade("a body")
 	case !r.ProtoAtLeast(1, 1):
 		return badUpgrade("HTTP/1.0")
+	case x.match.Route.SameOrigin && !isSameOrigin(r):
+		return &Error{Status: http.StatusForbidden, Reason: "the page that asks is of another host"}
 	case x.upgrade != "websocket":
 		return nil
 	case r.Method != http.MethodGet:
@@ -169,6 +173,7 @@ func canHijack(w http.ResponseWriter) bool {
 // A handshake is a connection to an upstream that has answered.
 type handshake struct {
 	target   *target
+	choice   *choice
 	conn     net.Conn
 	limit    io.LimitedReader // of what reader may read from conn
 	reader   *bufio.Reader
@@ -185,6 +190,7 @@ func (h *handshake) release() {
 	h.reader.Reset(nil)
 	readers.Put(h.reader)
 	if !h.opened {
+		h.choice.end()
 		reset(h.conn)
 	}
 }
@@ -210,14 +216,16 @@ func (p *Proxy) shakeHands(r *http.Request, x *exchange) (*handshake, error) {
 	}
 	ctx, cancel := context.WithTimeout(withDialTimeout(r.Context(), route.dialTimeout()), route.handshakeTimeout())
 	defer cancel()
-	h, err := tryEach(targets, func(t *target) (*handshake, error) {
+	c := p.picker.among(targets, p.stuck(r.Header, x, targets))
+	h, err := tryEach(c, func(t *target) (*handshake, error) {
 		conn, err := p.dialer.dialTarget(ctx, t, route.TLSProfile)
 		if err != nil {
 			return nil, err
 		}
-		return &handshake{target: t, conn: conn}, nil
+		return &handshake{target: t, conn: conn, choice: c}, nil
 	})
 	if err != nil {
+		c.end()
 		return nil, err
 	}
 	h.limit = io.LimitedReader{R: h.conn, N: maxHandshakeHeader}
@@ -252,7 +260,9 @@ func (h *handshake) ask(r *http.Request, x *exchange) error {
 	host := x.match.Route.upstreamHost(r.Host)
 	w := bufio.NewWriter(h.conn)
 	fmt.Fprintf(w, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n", r.Method, target, host, x.upgrade)
-	r.Header.WriteSubset(w, framing)
+	header := r.Header.Clone()
+	x.match.Route.outgoing(header, nil)
+	header.WriteSubset(w, framing)
 	w.WriteString("\r\n")
 	if err := w.Flush(); err != nil {
 		return err
@@ -337,6 +347,7 @@ func acceptKey(key string) string {
 // by itself: neither the request nor the server's buffers are kept.
 func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *handshake) {
 	t := &Tunnel{
+		choice:   h.choice.kept(),
 		proxy:    p,
 		match:    x.match.Route.Key(),
 		version:  x.match.Version,

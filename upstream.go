@@ -14,7 +14,8 @@ import (
 	"strings"
 )
 
-// An Upstream is where a route leads. As JSON it is its URL, a text.
+// An Upstream is where a route leads. As JSON it is its URL, a text, or an
+// object: {"url": "http://10.0.0.7:8080", "weight": 2}.
 type Upstream struct {
 	// URL is "http://host:port", "https://host:port" or "h2c://host:port" (HTTP/2
 	// without TLS, as gRPC speaks it; upgrades are asked for by HTTP/1.1), with
@@ -31,6 +32,10 @@ type Upstream struct {
 	// "http://{1:web,ide-*}:8080". For StripPath, {1} is a part of the route's
 	// path. See also Proxy.TemplateAddresses.
 	URL string `json:"url"`
+
+	// Weight is this upstream's share of what is led to several, against that
+	// of the others. Zero: 1.
+	Weight int `json:"weight,omitempty"`
 }
 
 // To returns an upstream for each URL. A bad one is an error when the route is
@@ -43,10 +48,17 @@ func To(urls ...string) []Upstream {
 	return upstreams
 }
 
-// MarshalJSON writes the URL as a text.
-func (u Upstream) MarshalJSON() ([]byte, error) { return json.Marshal(u.URL) }
+// MarshalJSON writes the URL as a text, or all fields as an object if there are
+// others.
+func (u Upstream) MarshalJSON() ([]byte, error) {
+	if u == (Upstream{URL: u.URL}) {
+		return json.Marshal(u.URL)
+	}
+	type plainUpstream Upstream
+	return json.Marshal(plainUpstream(u))
+}
 
-// UnmarshalJSON reads a text, or an object with the field url.
+// UnmarshalJSON reads a text, or an object.
 func (u *Upstream) UnmarshalJSON(data []byte) error {
 	if bytes.HasPrefix(data, []byte(`"`)) {
 		return json.Unmarshal(data, &u.URL)
@@ -73,6 +85,7 @@ var schemes = []string{"http", "https", "h2c", "unix"} // by scheme
 type target struct {
 	scheme   scheme
 	captures captures
+	weight   uint16
 	addr     string        // host and port to dial, the path of a Unix socket, or a template's text
 	path     string        // put in front, without a trailing slash; mostly ""
 	template *hostTemplate // nil: none
@@ -172,6 +185,8 @@ func parseUnix(name string) (target, error) {
 	return target{scheme: schemeUnix, addr: name}, nil
 }
 
+const maxWeight = 1000
+
 const maxSocketName = 107 // Linux's, without the NUL
 
 // parseTargets parses the upstreams of a route, and tells what is wrong.
@@ -179,8 +194,11 @@ func parseTargets(r *Route, wrong func(field, value, want string)) []target {
 	targets := make([]target, 0, len(r.Upstreams))
 	for i, u := range r.Upstreams {
 		t, err := u.parse()
+		t.weight = uint16(max(u.Weight, 1))
 		switch {
 		case err != nil:
+		case u.Weight < 0 || u.Weight > maxWeight:
+			err = fmt.Errorf("must have a weight from 0 to %d", maxWeight)
 		case t.captures&captureSegment != 0 && r.Exact:
 			err = errors.New("must not use {1} on an exact route: no segment follows its path")
 		case t.captures&captureLabel != 0 && !strings.HasPrefix(r.Host, "*."):

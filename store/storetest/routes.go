@@ -260,7 +260,7 @@ func testUnknown(t *testing.T, s Subject) {
 	st := open(t, s)
 	write(t, st, "", put("/a", 1))
 	closeStore(t, st)
-	s.Plant(t, "", slipswitch.Key{Path: "/a"}, `{"path":"/a","upstreams":[{"url":"http://up-2","weight":3}],"shade":{"of":"green"}}`)
+	s.Plant(t, "", slipswitch.Key{Path: "/a"}, `{"path":"/a","upstreams":[{"url":"http://up-2","height":3}],"shade":{"of":"green"}}`)
 	st = open(t, s)
 	f := follow(t, st, store.Position{})
 	f.wait(0)

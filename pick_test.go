@@ -1,0 +1,299 @@
+package slipswitch_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// Several upstreams, the first of which gets three times as much; a client
+// stays where it was led to first.
+func ExampleSticky() {
+	serve := func(name string) *httptest.Server {
+		return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, name, " sees cookies: ", len(r.Cookies()))
+		}))
+	}
+	large, small := serve("large"), serve("small")
+	defer large.Close()
+	defer small.Close()
+	proxy := &slipswitch.Proxy{Router: new(slipswitch.Router)}
+	defer proxy.Shutdown(context.Background())
+	proxy.Router.Apply(nil, slipswitch.Change{Put: &slipswitch.Route{
+		Path:      "/app",
+		Upstreams: []slipswitch.Upstream{{URL: large.URL, Weight: 3}, {URL: small.URL}},
+		Sticky:    &slipswitch.Sticky{Cookie: "upstream"},
+	}})
+	first := httptest.NewRecorder()
+	proxy.ServeHTTP(first, httptest.NewRequest("GET", "/app", nil))
+	cookie := first.Result().Cookies()[0]
+	fmt.Println(cookie.Name, cookie.Path, len(cookie.Value))
+	for range 10 {
+		again := httptest.NewRecorder()
+		request := httptest.NewRequest("GET", "/app", nil)
+		request.AddCookie(cookie)
+		proxy.ServeHTTP(again, request)
+		if again.Body.String() != first.Body.String() || len(again.Result().Cookies()) > 0 {
+			fmt.Println(again.Body)
+		}
+	}
+	// Output:
+	// upstream /app 22
+}
+
+// asked counts what each of some upstreams has received.
+func asked(upstreams []*upstream) (counts []int) {
+	for _, u := range upstreams {
+		counts = append(counts, len(u.all()))
+	}
+	return counts
+}
+
+func several(t *testing.T, n int, reply string) (list []*upstream) {
+	for range n {
+		list = append(list, answering(t, reply))
+	}
+	return list
+}
+
+// TestWeights: what is led where is in proportion.
+func TestWeights(t *testing.T) {
+	list := several(t, 3, ok(""))
+	r := route("/a", list...)
+	r.Upstreams[0].Weight, r.Upstreams[1].Weight = 6, 3
+	g := startGateway(t, &slipswitch.Proxy{}, r)
+	client := g.dial()
+	const n = 1000
+	for range n {
+		client.send(request("GET", "/a"))
+		client.answer("GET")
+	}
+	for i, share := range []float64{0.6, 0.3, 0.1} {
+		// Of two drawn by weight the idle one with the greater weight is taken as
+		// little loaded; what is asked here is only the order, and that none starves.
+		if got := float64(asked(list)[i]) / n; got < share/3 || got > min(share*1.7, 0.95) {
+			t.Errorf("upstream %d was asked %.2f of all; want about %.1f", i, got, share)
+		}
+	}
+}
+
+// TestLeastLoaded: what is busy is asked less, and tunnels count.
+func TestLeastLoaded(t *testing.T) {
+	list := []*upstream{tunneling(t), tunneling(t)}
+	g := startGateway(t, &slipswitch.Proxy{}, route("/a", list...))
+	for range 20 {
+		client := g.dial()
+		client.send(handshake("/a"))
+		client.answer("GET")
+	}
+	if got := asked(list); !slices.Equal(got, []int{10, 10}) {
+		t.Errorf("tunnels: %v; want 10 each", got)
+	}
+	for range 10 { // all of one upstream end; what comes next goes there
+		list[0].tunnel().reset()
+	}
+	g.tunnels(10)
+	for range 10 {
+		client := g.dial()
+		client.send(handshake("/a"))
+		client.answer("GET")
+	}
+	if got := asked(list); !slices.Equal(got, []int{20, 10}) {
+		t.Errorf("after ten have ended: %v; want 20 and 10", got)
+	}
+}
+
+// closedPort returns the URL of a port at which nobody listens.
+func closedPort(t *testing.T) string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return "http://" + listener.Addr().String()
+}
+
+// TestEjection: what cannot be reached is passed over for a while, and tried
+// again after it; the bodies are whole.
+func TestEjection(t *testing.T) {
+	var dead atomic.Int64
+	down := closedPort(t)
+	u := startUpstream(t, func(r received) string { return ok(r.body, "Connection: close") })
+	p := &slipswitch.Proxy{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		if "http://"+address == down {
+			dead.Add(1)
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}}
+	r := slipswitch.Route{Path: "/a", Upstreams: slipswitch.To(down, u.url)}
+	g := startGateway(t, p, r)
+	body := strings.Repeat("x", 10_000)
+	post := func() {
+		t.Helper()
+		if a := g.do(request("POST", "/a", fmt.Sprintf("Content-Length: %d", len(body))) + body); a.StatusCode != 200 || a.body != body {
+			t.Fatalf("got %s, %d bytes", a.Status, len(a.body))
+		}
+	}
+	until(t, "the dead upstream is tried", func() bool { post(); return dead.Load() == 1 })
+	for range 30 {
+		post()
+	}
+	if n := dead.Load(); n > 2 { // 2 if the second was over meanwhile
+		t.Errorf("it was tried %d times within its ejection", n)
+	}
+	seen := dead.Load()
+	until(t, "it is tried again", func() bool { post(); return dead.Load() > seen })
+
+	// Where all are ejected they are tried all the same.
+	g.put(slipswitch.Route{Path: "/b", Upstreams: slipswitch.To(down, down+"/x")})
+	for range 3 {
+		before := dead.Load()
+		if a := g.get("/b"); a.StatusCode != 502 || dead.Load() != before+2 {
+			t.Errorf("got %s after %d tries; want 502 after 2", a.Status, dead.Load()-before)
+		}
+	}
+}
+
+// TestUpstreamsChange while requests are in flight: none of them fails.
+func TestUpstreamsChange(t *testing.T) {
+	list := several(t, 4, ok("hello"))
+	g := startGateway(t, &slipswitch.Proxy{}, route("/a", list...))
+	var clients sync.WaitGroup
+	stop := make(chan struct{})
+	clients.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				g.put(route("/a", slices.Concat(list[i%4:], list[:i%4])[:1+i%4]...))
+			}
+		}
+	})
+	var running sync.WaitGroup
+	for range 4 {
+		running.Go(func() {
+			client := g.dial()
+			for range 100 {
+				client.send(request("GET", "/a"))
+				if a := client.answer("GET"); a.StatusCode != 200 || a.body != "hello" {
+					t.Errorf("got %s %q", a.Status, a.body)
+				}
+			}
+		})
+	}
+	running.Wait()
+	close(stop)
+	clients.Wait()
+}
+
+// TestSticky: a cookie leads back, for plain requests and for handshakes; one
+// that was made up, or whose upstream is gone, is no cookie.
+func TestSticky(t *testing.T) {
+	list := several(t, 4, ok(""))
+	names := map[string]int{}
+	r := route("/app;x", list...)
+	r.Sticky = &slipswitch.Sticky{Cookie: "lb"}
+	key := []byte("a key that gateways share")
+	g := startGateway(t, &slipswitch.Proxy{StickyKey: key}, r)
+	other := startGateway(t, &slipswitch.Proxy{StickyKey: key}, r)
+	stranger := startGateway(t, &slipswitch.Proxy{}, r)
+	take := func() (which []int) {
+		for i, u := range list {
+			for _, r := range u.all() {
+				which = append(which, i)
+				if strings.Contains(r.head, "lb=") {
+					t.Errorf("the upstream sees %q", r.Header["Cookie"])
+				}
+			}
+			u.mu.Lock()
+			u.received = nil
+			u.mu.Unlock()
+		}
+		return which
+	}
+	until(t, "all have been picked", func() bool {
+		a := g.get("/app;x")
+		set := a.Header["Set-Cookie"]
+		if len(set) != 1 || !strings.HasSuffix(set[0], "; Path=/app%3Bx; HttpOnly; SameSite=Lax") {
+			t.Fatalf("got Set-Cookie: %q", set)
+		}
+		value, _, _ := strings.Cut(set[0], ";")
+		names[value] = take()[0]
+		return len(names) == len(list)
+	})
+	values := slices.Sorted(maps.Keys(names))
+	for _, value := range values {
+		for _, g := range []*gateway{g, other} {
+			for _, raw := range []string{request("GET", "/app;x", "Cookie: a=b; "+value+"; c=\"d\""), handshake("/app;x/y", "Cookie: "+value)} {
+				a := g.do(raw)
+				if got := take(); !slices.Equal(got, []int{names[value]}) || a.Header["Set-Cookie"] != nil {
+					t.Errorf("%q: led to %v, Set-Cookie %q; want %d", value, got, a.Header["Set-Cookie"], names[value])
+				}
+			}
+		}
+		if a := stranger.get("/app;x", "Cookie: "+value); a.Header["Set-Cookie"] == nil {
+			t.Error("another's cookie was taken for its own")
+		}
+		take()
+	}
+	for _, forged := range []string{"lb=", "lb=AAAAAAAAAAAAAAAAAAAAAA", values[0] + "A", strings.TrimPrefix(list[0].url, "http://"), "lb=" + list[0].url} {
+		a := g.get("/app;x", "Cookie: "+forged)
+		if a.StatusCode != 200 || len(a.Header["Set-Cookie"]) != 1 {
+			t.Errorf("%q: got %s, Set-Cookie %q; want a new one", forged, a.Status, a.Header["Set-Cookie"])
+		}
+	}
+	take()
+	// Gone, and unreachable.
+	for i, value := range values {
+		gone := route("/app;x", slices.Delete(slices.Clone(list), names[value], names[value]+1)...)
+		gone.Sticky = r.Sticky
+		if i%2 == 1 {
+			gone = r
+			gone.Upstreams = slices.Clone(r.Upstreams)
+			gone.Upstreams[names[value]] = slipswitch.Upstream{URL: closedPort(t)}
+		}
+		g.put(gone)
+		a := g.get("/app;x", "Cookie: "+value)
+		if got := take(); len(got) != 1 || got[0] == names[value] || len(a.Header["Set-Cookie"]) != 1 {
+			t.Errorf("%q, gone: led to %v, Set-Cookie %q", value, got, a.Header["Set-Cookie"])
+		}
+	}
+}
+
+// TestStickyAttributes as the route says, and only where there is a choice.
+func TestStickyAttributes(t *testing.T) {
+	list := several(t, 2, ok(""))
+	r := route("/app", list...)
+	r.Sticky = &slipswitch.Sticky{Cookie: "lb", Path: "/", SameSite: "none"}
+	g := startGateway(t, &slipswitch.Proxy{TrustedProxies: loopback}, r)
+	if got := g.get("/app").Header.Get("Set-Cookie"); !strings.HasSuffix(got, "; Path=/; HttpOnly; Secure; SameSite=None") {
+		t.Errorf("got %q", got)
+	}
+	r.Sticky = &slipswitch.Sticky{Cookie: "lb", SameSite: "strict"}
+	g.put(r)
+	if got := g.get("/app", "X-Forwarded-Proto: https").Header.Get("Set-Cookie"); !strings.HasSuffix(got, "; Path=/app; HttpOnly; Secure; SameSite=Strict") {
+		t.Errorf("got %q", got)
+	}
+	r.Upstreams = r.Upstreams[:1]
+	g.put(r)
+	if got := g.get("/app").Header["Set-Cookie"]; got != nil {
+		t.Errorf("got %q; want none: there is no choice", got)
+	}
+	for _, bad := range []slipswitch.Sticky{{}, {Cookie: "a b"}, {Cookie: "a", Path: "b"}, {Cookie: "a", Path: "/;"}, {Cookie: "a", SameSite: "Lax"}} {
+		r.Sticky = &bad
+		if _, err := g.Router.Apply(nil, slipswitch.Change{Put: &r}); err == nil || !strings.Contains(err.Error(), "sticky.") {
+			t.Errorf("%+v: got error %v", bad, err)
+		}
+	}
+}

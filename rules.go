@@ -1,0 +1,194 @@
+package slipswitch
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// Headers are a route's own rules for header fields. They are applied where
+// everything else is done: behind Middleware, which sees what is hidden from the
+// upstream, and may not know what is set for it.
+type Headers struct {
+	// HideCookies and HideHeaders are the platform's own: those of a request do
+	// not reach the upstream, those of a response do not reach the client. A
+	// cookie's name may end in *.
+	HideCookies []string `json:"hideCookies,omitempty"`
+	HideHeaders []string `json:"hideHeaders,omitempty"`
+
+	Request  HeaderRules `json:"request,omitzero"`  // what the upstream gets
+	Response HeaderRules `json:"response,omitzero"` // what the client gets of the upstream's
+}
+
+// HeaderRules change a header: Remove first, then Set, then Add.
+type HeaderRules struct {
+	Remove []string          `json:"remove,omitempty"`
+	Set    map[string]string `json:"set,omitempty"`
+	Add    map[string]string `json:"add,omitempty"`
+}
+
+// IsZero reports whether there are none.
+func (r HeaderRules) IsZero() bool { return len(r.Remove)+len(r.Set)+len(r.Add) == 0 }
+
+func (r HeaderRules) equal(other HeaderRules) bool {
+	return slices.Equal(r.Remove, other.Remove) && maps.Equal(r.Set, other.Set) && maps.Equal(r.Add, other.Add)
+}
+
+func (r HeaderRules) clone() HeaderRules {
+	return HeaderRules{slices.Clone(r.Remove), maps.Clone(r.Set), maps.Clone(r.Add)}
+}
+
+func (h *Headers) equal(other *Headers) bool {
+	if h == nil || other == nil {
+		return h == other
+	}
+	return slices.Equal(h.HideCookies, other.HideCookies) && slices.Equal(h.HideHeaders, other.HideHeaders) &&
+		h.Request.equal(other.Request) && h.Response.equal(other.Response)
+}
+
+func (h *Headers) clone() *Headers {
+	if h == nil {
+		return nil
+	}
+	return &Headers{slices.Clone(h.HideCookies), slices.Clone(h.HideHeaders), h.Request.clone(), h.Response.clone()}
+}
+
+// size is about that of the JSON.
+func (h *Headers) size() (n int) {
+	if h == nil {
+		return 0
+	}
+	list := func(texts []string) {
+		for _, text := range texts {
+			n += len(text) + 4
+		}
+	}
+	fields := func(values map[string]string) {
+		for name, value := range values {
+			n += len(name) + len(value) + 8
+		}
+	}
+	list(h.HideCookies)
+	list(h.HideHeaders)
+	for _, rules := range []HeaderRules{h.Request, h.Response} {
+		list(rules.Remove)
+		fields(rules.Set)
+		fields(rules.Add)
+	}
+	return n
+}
+
+func (h *Headers) validate(wrong func(field, value, want string)) {
+	if h == nil {
+		return
+	}
+	for i, name := range h.HideCookies {
+		if !isToken(strings.TrimSuffix(name, "*")) || strings.HasSuffix(name, "**") {
+			wrong(fmt.Sprintf("headers.hideCookies[%d]", i), name, "must be a cookie's name, which may end in *")
+		}
+	}
+	names := func(field string, list []string) {
+		for i, name := range list {
+			checkFieldName(fmt.Sprintf("%s[%d]", field, i), name, wrong)
+		}
+	}
+	fields := func(field string, values map[string]string) {
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			checkFieldName(field, name, wrong)
+			if value := values[name]; !validFieldValue(value) {
+				wrong(field+"."+name, value, "must be a header's value: no control bytes, no space around it")
+			}
+		}
+	}
+	names("headers.hideHeaders", h.HideHeaders)
+	names("headers.request.remove", h.Request.Remove)
+	fields("headers.request.set", h.Request.Set)
+	fields("headers.request.add", h.Request.Add)
+	names("headers.response.remove", h.Response.Remove)
+	fields("headers.response.set", h.Response.Set)
+	fields("headers.response.add", h.Response.Add)
+}
+
+// checkFieldName refuses what is no name, and fields that a message's shape or
+// a handshake depends on.
+func checkFieldName(field, name string, wrong func(field, value, want string)) {
+	canonical := http.CanonicalHeaderKey(name)
+	switch {
+	case !isToken(name):
+		wrong(field, name, "must be a header's name")
+	case framing[canonical] || isHopByHop(canonical) || strings.HasPrefix(canonical, "Sec-Websocket-"):
+		wrong(field, name, "must not be a field that is between two connections' ends, or a handshake's")
+	}
+}
+
+func validFieldValue(value string) bool {
+	for i := range len(value) {
+		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return strings.Trim(value, " \t") == value
+}
+
+func (r HeaderRules) apply(header http.Header) {
+	for _, name := range r.Remove {
+		header.Del(name)
+	}
+	for name, value := range r.Set {
+		header.Set(name, value)
+	}
+	for name, value := range r.Add {
+		header.Add(name, value)
+	}
+}
+
+// hides reports whether a cookie is the platform's own, or tells where the
+// gateway has led the client.
+func (r *Route) hidesCookie(name string) bool {
+	if r.Sticky != nil && name == r.Sticky.Cookie {
+		return true
+	}
+	return r.Headers != nil && slices.ContainsFunc(r.Headers.HideCookies, func(p string) bool { return coversName(p, name) })
+}
+
+// outgoing changes a request's header and trailer to what the upstream gets.
+func (r *Route) outgoing(header, trailer http.Header) {
+	if r.Sticky == nil && r.Headers == nil {
+		return
+	}
+	dropCookies(header, r.hidesCookie)
+	delete(trailer, "Cookie")
+	if h := r.Headers; h != nil {
+		for _, name := range slices.Concat(h.HideHeaders, h.Request.Remove) {
+			header.Del(name)
+			trailer.Del(name)
+		}
+		h.Request.apply(header)
+	}
+}
+
+// incoming changes an upstream's response header to what the client gets.
+func (p *Proxy) incoming(header http.Header, r *http.Request, x *exchange, c *choice) {
+	route := x.match.Route
+	prefix, _ := x.match.split()
+	if h := route.Headers; h != nil {
+		for _, name := range h.HideHeaders {
+			header.Del(name)
+		}
+	}
+	if route.Tenant {
+		confine(header, r.Header, prefix)
+	}
+	if route.RestorePath {
+		x.restoreLocation(header, prefix, c.target)
+	}
+	if route.rewritesCookies() {
+		route.rewriteCookies(header, prefix)
+	}
+	if h := route.Headers; h != nil {
+		h.Response.apply(header)
+	}
+	p.stick(header, r, x, c)
+}

@@ -1,0 +1,109 @@
+package slipswitch
+
+import (
+	"cmp"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// Sticky keeps a client at the upstream that it was led to first, by a cookie,
+// as long as that is one of the route's and can be reached. The cookie tells
+// nothing: it is a keyed hash of the upstream's address. One that is forged, or
+// of an upstream that is not there any more, is no cookie at all.
+type Sticky struct {
+	// Cookie is the cookie's name. The upstream never sees it.
+	Cookie string `json:"cookie"`
+
+	// Path is the cookie's. Empty: the route's, so that routes do not share it.
+	Path string `json:"path,omitempty"`
+
+	// SameSite is "lax", "strict" or "none". Empty: lax.
+	SameSite string `json:"sameSite,omitempty"`
+}
+
+func (s *Sticky) equal(other *Sticky) bool {
+	if s == nil || other == nil {
+		return s == other
+	}
+	return *s == *other
+}
+
+func (s *Sticky) validate(wrong func(field, value, want string)) {
+	if s == nil {
+		return
+	}
+	if !isToken(s.Cookie) {
+		wrong("sticky.cookie", s.Cookie, "must be a cookie's name")
+	}
+	if s.Path != "" && (s.Path[0] != '/' || !validCookiePath(s.Path)) {
+		wrong("sticky.path", s.Path, "must begin with / and have no ; in it")
+	}
+	if sameSite[s.SameSite] == 0 {
+		wrong("sticky.sameSite", s.SameSite, "must be lax, strict or none")
+	}
+}
+
+var sameSite = map[string]http.SameSite{
+	"": http.SameSiteLaxMode, "lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode,
+}
+
+func validCookiePath(path string) bool {
+	_, err := scanPath(path)
+	return err == nil && !strings.Contains(path, ";")
+}
+
+// stickyKey returns the key of the hashes.
+func (p *Proxy) stickyKey() []byte {
+	if p.StickyKey != nil {
+		return p.StickyKey
+	}
+	key := make([]byte, 32)
+	rand.Read(key)
+	return key
+}
+
+// tag is what the cookie says for a target.
+func (p *Proxy) tag(m Match, t *target) string {
+	h := hmac.New(sha256.New, p.sticky)
+	fmt.Fprintf(h, "%q %q", m.leaf.key, t.String())
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
+}
+
+// stuck returns the target that a request's cookie names, or -1.
+func (p *Proxy) stuck(header http.Header, x *exchange, targets []target) int {
+	s := x.match.Route.Sticky
+	if s == nil || len(targets) == 1 {
+		return -1
+	}
+	for said := range cookies(header["Cookie"], s.Cookie) {
+		for i := range targets {
+			if hmac.Equal([]byte(said), []byte(p.tag(x.match, &targets[i]))) {
+				x.stuck = &targets[i]
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// stick has the client told where it was led, unless it has come with that.
+func (p *Proxy) stick(header http.Header, r *http.Request, x *exchange, c *choice) {
+	s := x.match.Route.Sticky
+	if s == nil || len(c.targets) == 1 || x.stuck == c.target {
+		return
+	}
+	prefix, _ := x.match.split()
+	cookie := &http.Cookie{
+		Name: s.Cookie, Value: p.tag(x.match, c.target),
+		Path:     cmp.Or(s.Path, cookiePath(prefix)),
+		SameSite: sameSite[s.SameSite],
+		HttpOnly: true,
+		Secure:   s.SameSite == "none" || r.Header.Get("X-Forwarded-Proto") == "https",
+	}
+	header["Set-Cookie"] = append(header["Set-Cookie"], cookie.String())
+}

@@ -1,0 +1,194 @@
+package slipswitch
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Several tenants on one host: a path is no boundary in a browser, whose
+// cookies, storage and permissions are the host's. A host for each is one. What
+// can be done where paths must do is done here.
+
+// confine cuts a tenant's response to its path.
+func confine(header, request http.Header, prefix string) {
+	for name := range header {
+		if isForWholeHost(name) {
+			delete(header, name)
+		}
+	}
+	// A script at the bare path /a, without a slash, would be in charge of all of
+	// /. So a script that asks for nothing is told its bounds, too.
+	scope := header["Service-Worker-Allowed"]
+	if scope == nil && request["Service-Worker"] == nil {
+		return
+	}
+	if len(scope) != 1 || !isBelow(scope[0], prefix+"/") {
+		header["Service-Worker-Allowed"] = []string{prefix + "/"}
+	}
+}
+
+// isBelow reports whether a path, however it is read, is below another that
+// ends in a slash.
+func isBelow(path, above string) bool {
+	scan, err := scanPath(path)
+	return err == nil && !scan.dotted && !scan.escaped && strings.HasPrefix(path, above)
+}
+
+// isForWholeHost reports whether a field, in canonical spelling, would have an
+// effect on all of the host, or on a server in front of the gateway.
+func isForWholeHost(name string) bool {
+	switch name {
+	case "Clear-Site-Data", "Strict-Transport-Security", "Nel", "Report-To", "Alt-Svc", "X-Sendfile":
+		return true
+	}
+	return strings.HasPrefix(name, "X-Accel-")
+}
+
+func (r *Route) rewritesCookies() bool {
+	return r.Tenant || r.RestorePath || r.Headers != nil && len(r.Headers.HideCookies) > 0
+}
+
+// rewriteCookies drops what a response sets of the platform's cookies, and
+// gives the others the public path.
+func (r *Route) rewriteCookies(header http.Header, prefix string) {
+	var kept []string
+	for _, cookie := range header["Set-Cookie"] {
+		pair, _, _ := strings.Cut(cookie, ";")
+		name, _, found := strings.Cut(pair, "=")
+		// A nameless cookie, "=a=b", is sent back as "a=b".
+		if name = strings.Trim(name, " \t"); name == "" || !found || r.hidesCookie(name) {
+			continue
+		}
+		if r.Tenant || r.RestorePath {
+			cookie = r.rewriteCookie(cookie, prefix)
+		}
+		kept = append(kept, cookie)
+	}
+	if kept == nil {
+		delete(header, "Set-Cookie")
+		return
+	}
+	header["Set-Cookie"] = kept
+}
+
+// rewriteCookie gives a cookie a path below the prefix, which is the last word:
+// a browser takes the last Path, and without one the directory of the request.
+func (r *Route) rewriteCookie(cookie, prefix string) string {
+	attributes := strings.Split(cookie, ";")
+	kept := attributes[:1]
+	path := ""
+	for _, attribute := range attributes[1:] {
+		name, value, _ := strings.Cut(attribute, "=")
+		switch name = strings.Trim(name, " \t"); {
+		case equalFold(name, "path"):
+			path = strings.Trim(value, " \t")
+		case equalFold(name, "domain") && r.Tenant:
+		default:
+			kept = append(kept, attribute)
+		}
+	}
+	prefix = strings.TrimSuffix(cookiePath(prefix), "/")
+	switch {
+	case isWithin(path, prefix):
+	case r.StripPath && path != "/" && strings.HasPrefix(path, "/"):
+		path = prefix + path
+	case r.Tenant || path != "":
+		path = prefix
+	}
+	if path == "" && r.Tenant {
+		path = "/"
+	}
+	if path != "" {
+		kept = append(kept, " Path="+path)
+	}
+	return strings.Join(kept, ";")
+}
+
+// isWithin reports whether a path, which may have a query, is the prefix or
+// below it.
+func isWithin(path, prefix string) bool {
+	rest, ok := strings.CutPrefix(path, prefix)
+	return ok && path != "" && (rest == "" || strings.IndexByte("/?#", rest[0]) >= 0)
+}
+
+// restoreLocation puts the prefix back in front of a Location that is the
+// upstream's own, and takes the upstream's address out of it.
+func (x *exchange) restoreLocation(header http.Header, prefix string, t *target) {
+	if said := header["Location"]; len(said) == 1 {
+		if path, ok := x.ownPath(said[0], t); ok {
+			header["Location"] = []string{x.publicPath(path, prefix, t)}
+		}
+	}
+}
+
+// ownPath returns the path of a URL, with query and fragment, if it is on the
+// upstream itself; false for relative paths, too, which need no help.
+func (x *exchange) ownPath(location string, t *target) (string, bool) {
+	u, err := url.Parse(location)
+	if err != nil || u.User != nil {
+		return "", false
+	}
+	if u.Host == "" {
+		return location, u.Scheme == "" && strings.HasPrefix(location, "/")
+	}
+	if u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https" || !x.isOwn(u, t) {
+		return "", false
+	}
+	path := location[strings.Index(location, "//")+2:]
+	i := strings.IndexAny(path, "/?#")
+	switch {
+	case i < 0:
+		return "/", true
+	case path[i] != '/':
+		return "/" + path[i:], true
+	}
+	return path[i:], true
+}
+
+// isOwn reports whether a URL names the upstream: as it is dialled, or by the
+// Host that it was sent.
+func (x *exchange) isOwn(u *url.URL, t *target) bool {
+	host := u.Host
+	if u.Port() == "" {
+		host += ":" + map[string]string{"https": "443"}[u.Scheme]
+		if u.Scheme != "https" {
+			host += "80"
+		}
+	}
+	for _, own := range []string{t.addr, x.match.Route.UpstreamHost, x.match.host} {
+		if own != "" && (equalFold(own, u.Host) || equalFold(own, host)) {
+			return true
+		}
+	}
+	return false
+}
+
+// publicPath returns the path by which a client finds what is at a path of
+// the upstream.
+func (x *exchange) publicPath(path, prefix string, t *target) string {
+	if x.match.Route.StripPath && !isWithin(path, prefix) {
+		if t.path != "" && isWithin(path, t.path) {
+			path = "/" + strings.TrimPrefix(path[len(t.path):], "/")
+		}
+		path = prefix + path
+	}
+	if strings.HasPrefix(path, "//") {
+		path = "/" + strings.TrimLeft(path, "/") // else it would name a host
+	}
+	return path
+}
+
+// isSameOrigin reports whether a handshake comes from a page of the host that
+// it is for, or from no page at all.
+func isSameOrigin(r *http.Request) bool {
+	origin := r.Header["Origin"]
+	if origin == nil {
+		return true
+	}
+	if len(origin) != 1 {
+		return false
+	}
+	u, err := url.Parse(origin[0])
+	return err == nil && u.Host != "" && equalFold(u.Host, r.Header.Get("X-Forwarded-Host"))
+}
