@@ -43,6 +43,18 @@ type Proxy struct {
 	// know later of the request, which itself is not kept.
 	TunnelValue func(*http.Request) any
 
+	// Reauthorize, if set, is asked again and again whether an open tunnel may
+	// stay, which its Route, Client and Value tell. An error ends it with the close
+	// code 1008 and Why WhyLoginExpired. So does a panic, and having no answer
+	// within 10 s, after which the context ends: who wants sockets to outlive an
+	// outage of whoever knows returns nil where that is all that he has found out.
+	// It is called concurrently, for one tunnel not twice at a time.
+	Reauthorize func(ctx context.Context, t *Tunnel) error
+
+	// ReauthorizeEvery is the time between two such questions, give or take a
+	// twentieth; the first comes when half of it or more is over. Zero: 5 min.
+	ReauthorizeEvery time.Duration
+
 	// TunnelClosed, if set, is called with the report of each tunnel that has
 	// ended, in the order of their ends, one at a time. A slow one delays
 	// reports, never traffic.

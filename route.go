@@ -106,6 +106,11 @@ type Route struct {
 	// LifeTimeout ends a tunnel so long after it was opened. Zero: none.
 	LifeTimeout time.Duration `json:"-"`
 
+	// ActivitySize is how many bytes of payload a WebSocket message must have to
+	// be activity, for tunnels that are opened from now on: editors send small ones
+	// while nobody types. Zero: every message is.
+	ActivitySize int `json:"activitySize,omitempty"`
+
 	// OnDelete is what becomes of the route's tunnels when it is deleted, and
 	// put again neither in the same batch nor before OnDelete.After is over.
 	OnDelete Ending `json:"onDelete,omitzero"`
@@ -151,6 +156,7 @@ func (r *Route) Equal(other *Route) bool {
 		r.StallTimeout == other.StallTimeout &&
 		r.IdleTimeout == other.IdleTimeout &&
 		r.LifeTimeout == other.LifeTimeout &&
+		r.ActivitySize == other.ActivitySize &&
 		r.OnDelete == other.OnDelete &&
 		r.OnUpstreamRemoved == other.OnUpstreamRemoved &&
 		maps.Equal(r.Labels, other.Labels) &&
@@ -211,6 +217,9 @@ func (r *Route) validate(wrong func(field, value, want string)) {
 		if t.value < 0 {
 			wrong(t.field, t.value.String(), "must not be negative")
 		}
+	}
+	if r.ActivitySize < 0 {
+		wrong("activitySize", fmt.Sprint(r.ActivitySize), "must be a number of bytes, or 0 for every message")
 	}
 	r.OnDelete.validate("onDelete", wrong)
 	r.OnUpstreamRemoved.validate("onUpstreamRemoved", wrong)

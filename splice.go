@@ -24,6 +24,7 @@ func (t *Tunnel) run(by *leaf, c splice.Config) {
 	if !p.tunnels.enter(t) {
 		t.shutDown() // that began meanwhile
 	}
+	t.reauthorizeLater()
 	if !t.state.CompareAndSwap(tunnelStarting, tunnelOpen) {
 		t.finish(end)
 	}
@@ -32,6 +33,9 @@ func (t *Tunnel) run(by *leaf, c splice.Config) {
 // finish is called once, when both connections are closed.
 func (t *Tunnel) finish(end splice.End) {
 	t.state.Store(tunnelEnded)
+	if t.recheck != nil {
+		t.recheck.Stop()
+	}
 	t.place.use(trafficOf(end.Stats).LastActive)
 	t.choice.end()
 	t.place.leave(t.proxy.Router, t)

@@ -27,7 +27,8 @@ type Tunnel struct {
 	pair     *splice.Pair
 	state    atomic.Int32
 
-	departure *departure // what is to end it; place.mu is held
+	recheck   *time.Timer // for Proxy.Reauthorize; nil: none
+	departure *departure  // what is to end it; place.mu is held
 }
 
 // States of a tunnel. It may end before its start has returned.

@@ -388,6 +388,7 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 		Client: conn, Upstream: h.conn,
 		FromClient: early, FromUpstream: first,
 		Opaque:       x.opaque,
+		ActivitySize: route.ActivitySize,
 		IdleTimeout:  route.IdleTimeout,
 		StallTimeout: route.stallTimeout(),
 		LifeTimeout:  route.LifeTimeout,

@@ -1,0 +1,63 @@
+package slipswitch
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// reauthorizeWait is how long Proxy.Reauthorize may take.
+const reauthorizeWait = 10 * time.Second
+
+func (p *Proxy) reauthorizeEvery() time.Duration {
+	if p.ReauthorizeEvery > 0 {
+		return p.ReauthorizeEvery
+	}
+	return 5 * time.Minute
+}
+
+// reauthorizeLater has the tunnel asked about in its time. That of tunnels which
+// were opened together is not the same.
+func (t *Tunnel) reauthorizeLater() {
+	if t.proxy.Reauthorize == nil {
+		return
+	}
+	every := t.proxy.reauthorizeEvery()
+	t.recheck = time.AfterFunc(every-rand.N(every/2+1), t.reauthorize)
+}
+
+// reauthorize asks whether the tunnel may stay.
+func (t *Tunnel) reauthorize() {
+	if t.state.Load() == tunnelEnded {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), reauthorizeWait)
+	defer cancel()
+	answer := make(chan error, 1)
+	go t.ask(ctx, answer)
+	var err error
+	select {
+	case err = <-answer:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	switch {
+	case err != nil:
+		t.proxy.log().Info("slipswitch: a tunnel may not stay", "tunnel", t.id, "route", t.match.String(), "error", err)
+		t.end(WhyLoginExpired, 0, "")
+	case t.state.Load() != tunnelEnded:
+		every := t.proxy.reauthorizeEvery()
+		t.recheck.Reset(every - every/20 + rand.N(every/10+1))
+	}
+}
+
+// ask has a goroutine of its own, since the hook may hang or panic.
+func (t *Tunnel) ask(ctx context.Context, answer chan<- error) {
+	defer func() {
+		if failed := recover(); failed != nil {
+			answer <- fmt.Errorf("panic: %v", failed)
+		}
+	}()
+	answer <- t.proxy.Reauthorize(ctx, t)
+}
