@@ -269,10 +269,10 @@ func (p *Proxy) forwardRequest(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case x == nil:
 		p.fail(w, r, &Error{Status: http.StatusInternalServerError, Reason: "internal error",
-			Err: errors.New("Middleware has called next with a request whose context is not that of its own")})
+			Err: errors.New("by Middleware, next was called with a request of another context")})
 	case strings.ContainsAny(r.Method+r.Host, " \r\n") || validQuery(r.URL.RawQuery) != nil:
 		p.fail(w, r, &Error{Status: http.StatusInternalServerError, Reason: "internal error",
-			Err: errors.New("Middleware has put a space or control byte into the request line or Host")})
+			Err: errors.New("by Middleware, a space or control byte is in the request line or Host")})
 	case x.upgrade != "":
 		p.upgrade(w, r, x)
 	case redirectsToSlash(r, x.match):
