@@ -23,7 +23,7 @@ func (s *specs) String() string { return strings.Join(*s, " ") }
 
 // Set adds stores, with spaces between.
 func (s *specs) Set(list string) error {
-	for _, spec := range strings.Fields(list) {
+	for spec := range strings.FieldsSeq(list) {
 		kind, where, _ := strings.Cut(spec, ":")
 		if _, known := openers[kind]; !known || where == "" {
 			return fmt.Errorf("%q must be bolt:FILE, file:DIRECTORY or etcd:URL[,URL…][#PREFIX]", spec)
