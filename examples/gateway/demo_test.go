@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/coder/websocket"
 )
 
 // browser starts Chromium, and returns a function that opens a page in it. What
@@ -250,4 +252,67 @@ func typeInAll(t *testing.T, tabs []context.Context, rounds int, script string) 
 		return !slices.ContainsFunc(texts, func(s string) bool { return s != texts[0] })
 	})
 	return texts[0]
+}
+
+// The page shows who has ended each socket and why, whichever way it went, at
+// last of its own.
+func TestDemoEndings(t *testing.T) {
+	g := start(t, "-demo", "-drain-delay=100ms", "-drain-window=4s")
+	board := browser(t)("http://" + g.public + "/")
+	until(t, board, `document.getElementById("count").textContent === "1"`)
+	ended := func(what string) {
+		t.Helper()
+		until(t, board, fmt.Sprintf(`document.getElementById("ended").textContent.includes(%q)`, what))
+	}
+	for _, row := range []struct{ way, want string }{
+		{"kill", "ended by the upstream: FIN"},
+		{"close", "ended by the gateway: policy, route deleted"},
+		{"drain", "ended by the gateway: policy, route deleted"},
+		{"keep", ""},
+	} {
+		var conn *websocket.Conn
+		eventually(t, "there is a route", func() (ok bool) {
+			var err error
+			conn, _, err = websocket.Dial(t.Context(), "ws://"+g.public+"/webapp-01/ide-grace/socket?tab="+row.way, nil)
+			return err == nil
+		})
+		defer conn.CloseNow()
+		until(t, board, `document.getElementById("count").textContent === "2"`)
+		before := value[int](t, board, `document.getElementById("ended").childElementCount`)
+		changes := value[string](t, board, `document.getElementById("changes").textContent`)
+		frames := make(chan error, 1)
+		go func() {
+			for {
+				if _, _, err := conn.Read(context.Background()); err != nil {
+					frames <- err
+					return
+				}
+			}
+		}()
+		do(t, board, chromedp.Click(".ways [data-way="+row.way+"]"))
+		if row.want == "" {
+			until(t, board, fmt.Sprintf(`document.getElementById("changes").textContent !== %q`, changes))
+			if err := conn.Ping(t.Context()); err != nil {
+				t.Errorf("%s: the socket does not live: %v", row.way, err)
+			}
+			continue
+		}
+		err := <-frames
+		conn.CloseNow() // as every browser does
+		if reason := map[string]string{"close": "the workspace is deleted", "drain": "the workspace stops"}[row.way]; reason != "" &&
+			(websocket.CloseStatus(err) != 1001 || !strings.Contains(err.Error(), reason)) {
+			t.Errorf("%s: got %v; want 1001, %s", row.way, err, reason)
+		}
+		until(t, board, `document.getElementById("count").textContent === "1"`)
+		if row.way != "kill" {
+			until(t, board, fmt.Sprintf(`document.getElementById("ended").childElementCount === %d`, before+1))
+		}
+		ended(row.want)
+	}
+	picture(t, board, "board-endings", chromedp.EmulateViewport(1280, 1200))
+
+	do(t, board, chromedp.Evaluate[chromedp.Void](`window.WebSocket = class {}`)) // it would complain that nobody is there
+	g.signal(syscall.SIGTERM)
+	until(t, board, `document.getElementById("link").textContent.includes("1012: shutdown")`)
+	g.wait(0)
 }

@@ -3,8 +3,10 @@ package demo
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -71,6 +73,7 @@ type ended struct {
 	By     slipswitch.By  `json:"by"`
 	How    slipswitch.How `json:"how"`
 	Why    slipswitch.Why `json:"why"`
+	Said   string         `json:"said"`   // by the Close frame of who ended it
 	Closed int64          `json:"closed"` // unix milliseconds
 	Lasted int64          `json:"lasted"` // milliseconds
 	Lived  uint64         `json:"lived"`  // through how many changes
@@ -242,10 +245,19 @@ func (b *board) tunnelClosed(r slipswitch.CloseReport) {
 	if r.By != "client" {
 		b.cut++
 	}
-	b.ended = append(b.ended, ended{r.Tunnel, v.Name, v.Hue, r.Route.Path, r.By, r.How, r.Why,
+	b.ended = append(b.ended, ended{r.Tunnel, v.Name, v.Hue, r.Route.Path, r.By, r.How, r.Why, said(r),
 		r.Closed.UnixMilli(), r.Closed.Sub(r.Opened).Milliseconds(),
 		r.CloseVersion - max(r.OpenVersion, b.first), r.ClientBytes + r.UpstreamBytes})
 	b.ended = b.ended[max(len(b.ended)-maxEnded, 0):]
+}
+
+// said returns what a peer that ended its tunnel by a Close frame has said.
+func said(r slipswitch.CloseReport) string {
+	frame := map[slipswitch.By]*slipswitch.CloseFrame{slipswitch.ByClient: r.ClientClose, slipswitch.ByUpstream: r.UpstreamClose}[r.By]
+	if frame == nil || r.How != slipswitch.HowCloseFrame {
+		return ""
+	}
+	return strings.TrimSpace(fmt.Sprint(frame.Code, " ", frame.Reason))
 }
 
 // names are given to tabs in their order.

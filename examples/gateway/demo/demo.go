@@ -27,6 +27,7 @@ type Demo struct {
 
 	board board
 	crowd crowd
+	ender ender
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -56,7 +57,11 @@ func (d *Demo) Start() error {
 		{Path: boardPath, StripPath: true, Upstreams: slipswitch.To(board), IdleTimeout: idleTimeout},
 	}
 	for path, f := range map[string]*file{adaPath: hello(), gracePath: embedding()} {
-		upstream, err := d.serve(&workspace{board: &d.board, path: path, file: f, tabs: make(map[*tab]struct{})})
+		w := &workspace{board: &d.board, path: path, file: f, tabs: make(map[*tab]struct{})}
+		if path == gracePath {
+			d.ender = ender{demo: d, workspace: w}
+		}
+		upstream, err := d.serve(w)
 		if err != nil {
 			return err
 		}

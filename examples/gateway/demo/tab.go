@@ -26,11 +26,12 @@ type room interface {
 }
 
 // A received message is an edit or a caret for the workspace, or a press of
-// the button.
+// a button.
 type received struct {
 	Type string `json:"type"`
 	edit
-	Caret int `json:"caret"`
+	Caret int    `json:"caret"`
+	Way   string `json:"way"` // in which sockets are to be ended
 }
 
 const maxQueue = 1024 // messages
@@ -79,8 +80,12 @@ func (t *tab) read(ctx context.Context, conn *websocket.Conn, b *board, in room)
 		if err := json.Unmarshal(encoded, &m); err != nil {
 			return fmt.Errorf("not a message: %.80s", err)
 		}
-		if m.Type == "crowd" {
+		switch m.Type {
+		case "crowd":
 			b.demo.crowd.start()
+			continue
+		case "end":
+			b.demo.ender.end(m.Way)
 			continue
 		}
 		if err := in.receive(t, m); err != nil {

@@ -22,7 +22,8 @@ export function connect(receive = () => {}, closed = () => {}) {
 			else receive(message);
 		};
 		socket.onclose = event => {
-			$("link").textContent = `socket closed (${event.code}), opening a new one…`;
+			const said = [event.code, event.reason].filter(Boolean).join(": ");
+			$("link").textContent = `socket closed (${said}), opening a new one…`;
 			closed();
 			setTimeout(open, wait);
 			wait = Math.min(2 * wait, 4000);
@@ -32,6 +33,9 @@ export function connect(receive = () => {}, closed = () => {}) {
 		if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
 	};
 	$("crowd").onclick = () => send({ type: "crowd" });
+	for (const button of document.querySelectorAll(".ways button")) {
+		button.onclick = () => send({ type: "end", way: button.dataset.way });
+	}
 	return send;
 }
 
@@ -70,6 +74,7 @@ function show(message) {
 			const item = element("li");
 			item.append(dot(end), element("b", end.name), ` in ${workspace(end.path)} `,
 				element("span", `ended by the ${end.by}: ${[end.how, end.why].filter(Boolean).join(", ")}`, { className: `by ${end.by}` }),
+				end.said ? ` saying ${end.said}` : "",
 				element("small", `after ${age(end.lasted)}, ${number(end.lived)} route changes and ${number(end.bytes)} bytes`));
 			return item;
 		});
