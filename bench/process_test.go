@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ import (
 func TestMain(m *testing.M) {
 	role := strings.Fields(os.Getenv("SLIPSWITCH_ROLE"))
 	if len(role) == 0 {
-		os.Exit(m.Run())
+		os.Exit(testMain(m))
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -36,11 +37,25 @@ func TestMain(m *testing.M) {
 	io.Copy(io.Discard, os.Stdin) // until the parent ends
 }
 
+// dir is where what the benchmarks build is kept until they end.
+var dir string
+
+func testMain(m *testing.M) int {
+	var err error
+	if dir, err = os.MkdirTemp("", "bench"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	return m.Run()
+}
+
 var roles = map[string]func(args []string) http.Handler{
 	"backend": func([]string) http.Handler {
 		body := []byte(strings.Repeat("x", 1024))
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(body) })
 	},
+	"sockets": sockets,
 	// gateway BACKEND ROUTES CHANGES/S
 	"gateway": func(args []string) http.Handler {
 		n, _ := strconv.Atoi(args[1])
@@ -111,6 +126,7 @@ func change(router *slipswitch.Router, n, rate int, stop <-chan struct{}) {
 type process struct {
 	cmd  *exec.Cmd
 	addr string
+	stop func()
 }
 
 func start(b *testing.B, role ...any) *process {
@@ -128,12 +144,13 @@ func start(b *testing.B, role ...any) *process {
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { stdin.Close(); cmd.Wait() })
+	stop := sync.OnceFunc(func() { stdin.Close(); cmd.Wait() })
+	b.Cleanup(stop)
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
 		b.Fatal(err)
 	}
-	return &process{cmd, strings.TrimSpace(line)}
+	return &process{cmd, strings.TrimSpace(line), stop}
 }
 
 // cpu returns the processor time that the process has used so far.
