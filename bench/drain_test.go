@@ -1,0 +1,243 @@
+package main
+
+import (
+	"bufio"
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+func init() {
+	// sockets takes every upgrade but those of /refused, and answers Close frames
+	// by leaving.
+	roles["sockets"] = func([]string) http.Handler { return http.HandlerFunc(serveSockets) }
+
+	// drainer BACKEND drains the tunnels of /ide over 30 s when /drain is asked for.
+	roles["drainer"] = func(args []string) http.Handler {
+		proxy := &slipswitch.Proxy{Router: new(slipswitch.Router)}
+		if _, err := proxy.Router.Update(func(tx *slipswitch.Txn) error {
+			tx.Put(slipswitch.Route{Path: "/", Upstreams: slipswitch.To("http://" + args[0])})
+			return nil
+		}); err != nil {
+			panic(err)
+		}
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/drain" {
+				proxy.Drain(nil, drainWindow, 1012, "bench")
+				return
+			}
+			proxy.ServeHTTP(w, r)
+		})
+	}
+}
+
+const drainWindow = 30 * time.Second
+
+func serveSockets(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == "/refused":
+		http.Error(w, "asleep", http.StatusForbidden)
+		return
+	case r.Header.Get("Upgrade") == "":
+		io.WriteString(w, "ok")
+		return
+	}
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	sum := sha1.Sum([]byte(r.Header.Get("Sec-Websocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
+		base64.StdEncoding.EncodeToString(sum[:]))
+	io.CopyN(io.Discard, conn, 1) // the first byte of a Close frame
+}
+
+func upgradeTo(path string) string {
+	return "GET " + path + " HTTP/1.1\r\nHost: ide.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+}
+
+// BenchmarkDrain drains as many tunnels as descriptors allow, up to 10,000, over
+// 30 s, in a gateway process. It tells the most closes in a second as a multiple
+// of the mean, the tunnels that were not told 1012, and how much longer the p99 of
+// plain requests is than before.
+func BenchmarkDrain(b *testing.B) {
+	var limit syscall.Rlimit
+	syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
+	n := min(10_000, int(limit.Cur-1500)/2)
+	for b.Loop() {
+		gateway := start(b, "drainer", start(b, "sockets").addr)
+		closed := make(chan time.Time, n)
+		var wrong atomic.Int64
+		var opening sync.WaitGroup
+		tokens := make(chan struct{}, 16)
+		for range n {
+			tokens <- struct{}{}
+			opening.Go(func() {
+				defer func() { <-tokens }()
+				conn, err := net.Dial("tcp", gateway.addr)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				io.WriteString(conn, upgradeTo("/ide"))
+				in := bufio.NewReaderSize(conn, 256)
+				if response, err := http.ReadResponse(in, nil); err != nil || response.StatusCode != 101 {
+					b.Errorf("%v %v", response, err)
+					return
+				}
+				go func() {
+					defer conn.Close()
+					var frame [4]byte
+					if _, err := io.ReadFull(in, frame[:]); err != nil || frame[0] != 0x88 || binary.BigEndian.Uint16(frame[2:]) != 1012 {
+						wrong.Add(1)
+					}
+					closed <- time.Now()
+				}()
+			})
+		}
+		opening.Wait()
+		if b.Failed() {
+			return
+		}
+		before := others(b, gateway.addr, drainWindow)
+		var during []time.Duration
+		var measuring sync.WaitGroup
+		measuring.Go(func() { during = others(b, gateway.addr, drainWindow) })
+		begin := time.Now()
+		if response, err := http.Get("http://" + gateway.addr + "/drain"); err != nil || response.StatusCode != 200 {
+			b.Fatal(response, err)
+		}
+		seconds := make([]float64, drainWindow/time.Second+15)
+		for range n {
+			seconds[int((<-closed).Sub(begin)/time.Second)]++
+		}
+		measuring.Wait()
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(float64(n), "tunnels")
+		b.ReportMetric(slices.Max(seconds)/(float64(n)/drainWindow.Seconds()), "peak/mean")
+		b.ReportMetric(float64(wrong.Load()), "not-1012")
+		b.ReportMetric(quantile(during, 0.99)/quantile(before, 0.99), "p99-ratio")
+	}
+}
+
+// others sends a request each 5 ms over each of 4 connections.
+func others(b *testing.B, addr string, during time.Duration) (took []time.Duration) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	end := time.Now().Add(during)
+	for range 4 {
+		wg.Go(func() {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer conn.Close()
+			in := bufio.NewReader(conn)
+			tick := time.NewTicker(5 * time.Millisecond)
+			defer tick.Stop()
+			for time.Now().Before(end) {
+				<-tick.C
+				begin := time.Now()
+				io.WriteString(conn, "GET /plain HTTP/1.1\r\nHost: ide.example.com\r\n\r\n")
+				response, err := http.ReadResponse(in, nil)
+				if err != nil || response.StatusCode != 200 {
+					b.Errorf("%v %v", response, err)
+					return
+				}
+				io.Copy(io.Discard, response.Body)
+				mu.Lock()
+				took = append(took, time.Since(begin))
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return took
+}
+
+// BenchmarkRefusedUpgrades is tabs of a stopped workspace that retry for ever:
+// 2,000 upgrades a second that the upstream refuses, for two minutes (with -short
+// for 20 s). It tells the rate that was reached, by how much the gateway's
+// descriptors and memory have grown since the first tenth, and how many of its
+// ports towards the upstream wait in TIME_WAIT.
+func BenchmarkRefusedUpgrades(b *testing.B) {
+	lasts := 2 * time.Minute
+	if testing.Short() {
+		lasts = 20 * time.Second
+	}
+	for b.Loop() {
+		backend := start(b, "sockets")
+		gateway := start(b, "drainer", backend.addr)
+		var sent atomic.Int64
+		var wg sync.WaitGroup
+		begin := time.Now()
+		for range 8 {
+			wg.Go(func() {
+				for time.Since(begin) < lasts {
+					if ahead := float64(sent.Load())/2000 - time.Since(begin).Seconds(); ahead > 0 {
+						time.Sleep(time.Duration(ahead * float64(time.Second)))
+					}
+					sent.Add(1)
+					conn, err := net.Dial("tcp", gateway.addr)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					io.WriteString(conn, upgradeTo("/refused"))
+					response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+					if err != nil || response.StatusCode != 403 {
+						b.Errorf("%v %v", response, err)
+						conn.Close()
+						return
+					}
+					conn.(*net.TCPConn).SetLinger(0)
+					conn.Close()
+				}
+			})
+		}
+		time.Sleep(lasts / 10)
+		before := usageOf(gateway.cmd.Process.Pid)
+		wg.Wait()
+		after := usageOf(gateway.cmd.Process.Pid)
+		rate := float64(sent.Load()) / time.Since(begin).Seconds()
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(rate, "refused/s")
+		b.ReportMetric(float64(after.descriptors-before.descriptors), "descriptors-more")
+		b.ReportMetric(float64(after.resident-before.resident)/(1<<20), "MiB-more")
+		b.ReportMetric(float64(timeWait(backend.addr)), "TIME_WAIT")
+	}
+}
+
+// timeWait counts this machine's connections to or from an address that wait.
+func timeWait(addr string) (n int) {
+	_, port, _ := net.SplitHostPort(addr)
+	var number int
+	fmt.Sscan(port, &number)
+	suffix := fmt.Sprintf(":%04X", number)
+	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		table, _ := os.ReadFile(file)
+		for line := range strings.Lines(string(table)) {
+			if f := strings.Fields(line); len(f) > 3 && f[3] == "06" && (strings.HasSuffix(f[1], suffix) || strings.HasSuffix(f[2], suffix)) {
+				n++
+			}
+		}
+	}
+	return n
+}
