@@ -17,6 +17,7 @@ import (
 // that somebody else has left.
 type dialer struct {
 	guard      guard
+	dials      dials
 	ways       [2]dialFunc // to fixed names; to captured ones
 	profiles   map[string]*tls.Config
 	transports map[way]*http.Transport
@@ -63,6 +64,7 @@ func (r *Route) handshakeTimeout() time.Duration {
 
 func (d *dialer) init(p *Proxy) {
 	d.guard.allowed = p.TemplateAddresses
+	d.dials.limits = &p.Limits
 	if d.ways = [2]dialFunc{p.DialContext, d.guard.watched(p.DialContext)}; p.DialContext == nil {
 		guarded := net.Dialer{ControlContext: d.guard.control}
 		d.ways = [2]dialFunc{new(net.Dialer).DialContext, guarded.DialContext}
@@ -82,6 +84,11 @@ func (d *dialer) init(p *Proxy) {
 		for name, config := range d.profiles {
 			d.add(way{schemeHTTPS, guarded, name}, &http.Transport{
 				DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+					done, err := d.dials.take(ctx)
+					if err != nil {
+						return nil, err
+					}
+					defer done()
 					return d.dialTLS(ctx, address, guarded, config, "h2", "http/1.1")
 				},
 				ForceAttemptHTTP2: true,
@@ -95,6 +102,11 @@ func (d *dialer) add(w way, t *http.Transport) {
 	t.Proxy = nil // never by the gateway's environment
 	t.DisableCompression = true
 	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		done, err := d.dials.take(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
 		if w.scheme == schemeUnix {
 			network, address = "unix", socketName(address)
 		}
@@ -135,6 +147,11 @@ func (d *dialer) transport(t *target, profile string) (*http.Transport, error) {
 
 // dialTarget connects to a target for a tunnel.
 func (d *dialer) dialTarget(ctx context.Context, t *target, profile string) (net.Conn, error) {
+	done, err := d.dials.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	guarded := t.template != nil
 	switch t.scheme {
 	case schemeUnix:
@@ -147,6 +164,11 @@ func (d *dialer) dialTarget(ctx context.Context, t *target, profile string) (net
 		return d.dialTLS(ctx, t.addr, guarded, config, "http/1.1")
 	}
 	return d.dial(ctx, "tcp", t.addr, guarded)
+}
+
+// dialContext returns a request's context with what its dials must know.
+func (p *Proxy) dialContext(ctx context.Context, m Match) context.Context {
+	return p.dialer.dials.withPlace(withDialTimeout(ctx, m.Route.dialTimeout()), m.leaf.place)
 }
 
 // A transport dials with a context that does not end with the request, but has

@@ -136,7 +136,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(withDialTimeout(r.Context(), route.dialTimeout()))
+	ctx, cancel := context.WithCancelCause(p.dialContext(r.Context(), x.match))
 	c := p.picker.among(targets, p.stuck(r.Header, x, targets))
 	route.outgoing(r.Header, r.Trailer)
 	w := &watch{exchange: x, route: route, choice: c, place: x.match.leaf.place, cancel: cancel}
@@ -150,7 +150,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	}
 	r = r.WithContext(ctx)
 	if r.Body != nil {
-		r.Body = &requestBody{r.Body, w, r.Trailer}
+		r.Body = &requestBody{ReadCloser: r.Body, watch: w, trailer: r.Trailer}
 	}
 	r.Host = route.upstreamHost(r.Host)
 	query, force := r.URL.RawQuery, r.URL.ForceQuery
@@ -323,9 +323,16 @@ type requestBody struct {
 	io.ReadCloser
 	watch   *watch
 	trailer http.Header // what goes on: the names are there already
+	ended   bool
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
+	if b.ended {
+		// A transport looks once more behind the end. By then the server may have
+		// closed the body, since the response has begun: that is no failure to
+		// send it, for which the transport would cut the response short.
+		return 0, io.EOF
+	}
 	b.watch.stall.pause()
 	n, err := b.ReadCloser.Read(p)
 	b.watch.place.use(time.Now())
@@ -333,7 +340,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.watch.stall.arm(b.watch.route.stallTimeout())
 		return n, nil
 	}
-	if err == io.EOF { // else the server may be reading the rest, and the trailers
+	if b.ended = err == io.EOF; b.ended { // else the server may be reading the rest, and the trailers
 		for name := range b.trailer {
 			b.trailer[name] = b.watch.exchange.trailer[name]
 		}

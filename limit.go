@@ -31,6 +31,10 @@ type Limits struct {
 	// answer.
 	Handshakes int
 
+	// Dials is how many connections to upstreams may be being opened, TLS
+	// included; DialsPerRoute, how many of them for one host and path.
+	Dials, DialsPerRoute int
+
 	// Pipes is how many pipes there may be, of two descriptors and 256 KiB of
 	// kernel memory each, through which large messages go. Zero: 64, but never so
 	// many that they need half of SpareDescriptors. Negative: none.

@@ -214,7 +214,9 @@ func tryEach[T any](c *choice, attempt func(*target) (T, error)) (result T, err 
 		result, err = attempt(t)
 		failed, ok := errors.AsType[*dialError](err)
 		if !ok {
-			c.worked()
+			if _, ours := errors.AsType[*Error](err); !ours {
+				c.worked()
+			}
 			break
 		}
 		if errors.Is(failed.err, context.Canceled) {

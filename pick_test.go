@@ -128,7 +128,12 @@ func closedPort(t *testing.T) string {
 func TestEjection(t *testing.T) {
 	var dead atomic.Int64
 	down := closedPort(t)
-	u := startUpstream(t, func(r received) string { return ok(r.body, "Connection: close") })
+	u := startUpstream(t, func(r received) string {
+		if r.err != nil {
+			t.Errorf("the upstream got %d bytes: %v", len(r.body), r.err)
+		}
+		return ok(r.body, "Connection: close")
+	})
 	p := &slipswitch.Proxy{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		if "http://"+address == down {
 			dead.Add(1)
@@ -141,7 +146,7 @@ func TestEjection(t *testing.T) {
 	post := func() {
 		t.Helper()
 		if a := g.do(request("POST", "/a", fmt.Sprintf("Content-Length: %d", len(body))) + body); a.StatusCode != 200 || a.body != body {
-			t.Fatalf("got %s, %d bytes", a.Status, len(a.body))
+			t.Fatalf("got %s, %d bytes, %v", a.Status, len(a.body), a.err)
 		}
 	}
 	until(t, "the dead upstream is tried", func() bool { post(); return dead.Load() == 1 })

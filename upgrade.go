@@ -214,7 +214,7 @@ func (p *Proxy) shakeHands(r *http.Request, x *exchange) (*handshake, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(withDialTimeout(r.Context(), route.dialTimeout()), route.handshakeTimeout())
+	ctx, cancel := context.WithTimeout(p.dialContext(r.Context(), x.match), route.handshakeTimeout())
 	defer cancel()
 	c := p.picker.among(targets, p.stuck(r.Header, x, targets))
 	h, err := tryEach(c, func(t *target) (*handshake, error) {
