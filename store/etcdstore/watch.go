@@ -25,8 +25,9 @@ const timeLayout = "2006-01-02T15:04:05.000000000Z"
 
 // A watch is one run of Watch. The client goes on with an etcd watch through
 // reconnects without a word, even to a cluster that was restored to before the
-// revision it waits for. So the cluster is asked every few seconds what it is,
-// and then to let the watch say how far it is: that answer is the heartbeat.
+// revision it waits for. So the cluster is asked every few seconds what it is
+// and how far, and then, if it is further than the watch, the watch is asked:
+// either answer is the heartbeat.
 type watch struct {
 	*Store
 	at   store.Position
@@ -117,7 +118,13 @@ func (w *watch) follow(ctx context.Context, yield func(store.Batch) bool) error 
 			if err := w.same(a.head); err != nil {
 				return err
 			}
-			if err := w.Client.RequestProgress(ctx); err != nil {
+			// To a watch for what is to come, etcd tells no progress: but then
+			// there was none.
+			if uint64(a.head.Revision) == w.at.Revision {
+				if !yield(store.Batch{Position: w.at}) {
+					return nil
+				}
+			} else if err := w.Client.RequestProgress(ctx); err != nil {
 				return failure(err)
 			}
 		case <-ctx.Done():
