@@ -268,23 +268,48 @@ func TestTunnelClose(t *testing.T) {
 	}
 }
 
-// A Close frame comes between frames, also between those of one message, and
-// nothing after it.
+// A Close frame comes between two frames, be they of one message, and nothing
+// after it. Where no such place comes, there is none.
 func TestCloseWaitsForTheFrame(t *testing.T) {
-	u := tunneling(t)
-	g := startGateway(t, new(slipswitch.Proxy), route("/a", u))
-	client, far := g.open("/a", u)
-	first, second := wsFrame(0x01, false, "half of a "), wsFrame(0x80, false, "message")
-	far.send(first + second[:4])
-	client.expect(first + second[:4])
-	if err := g.tunnels(1)[0].Close(1001, "enough"); err != nil {
-		t.Fatal(err)
+	long := binary.BigEndian.AppendUint64([]byte("\x82\x7f"), 16<<20)
+	endless := binary.BigEndian.AppendUint64([]byte("\x82\x7f"), 1<<62)
+	megabyte := strings.Repeat("0123456789abcdef", 1<<16)
+	for _, test := range []struct {
+		name         string
+		before, rest string // of the frame, what comes before Close and after
+		told         bool
+	}{
+		{"in 16 MiB", string(long) + megabyte, strings.Repeat(megabyte, 15), true},
+		{"in a fragment", wsFrame(0x01, false, "half")[:3], wsFrame(0x01, false, "half")[3:], true},
+		{"between fragments", wsFrame(0x01, false, "half"), "", true},
+		{"in 2^62 bytes", string(endless) + megabyte, "", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			u := tunneling(t)
+			g := startGateway(t, new(slipswitch.Proxy), route("/a", u))
+			client, far := g.open("/a", u)
+			go far.send(test.before)
+			client.expect(test.before)
+			if err := g.tunnels(1)[0].Close(1001, "enough"); err != nil {
+				t.Fatal(err)
+			}
+			if f, err := far.frame(); err != nil || f.opcode != 8 { // that way the place is here
+				t.Errorf("the upstream got %+v, %v; want a Close frame", f, err)
+			}
+			go io.WriteString(far.TCPConn, test.rest+wsFrame(0x89, false, "late")+closeFrame(false, 1001, "late, too"))
+			if test.told {
+				client.expect(test.rest)
+				client.told("client", 1001, "enough")
+			} else if got, err := client.rest(); err != nil || strings.Contains(got, "enough") {
+				t.Errorf("got %.100q, %v; want an end without a Close frame", got, err)
+			}
+			client.Close()
+			far.rest()
+			far.Close()
+			g.wantReport(slipswitch.WhyAdmin)
+		})
 	}
-	far.told("upstream", 1001, "enough") // that way the boundary is now
-	if r := len(g.reports); r != 0 {
-		t.Error("the tunnel has ended inside of a frame")
-	}
-	_ = client
 }
 
 // Whoever ends first is named, also when the gateway is about to.
