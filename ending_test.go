@@ -212,6 +212,23 @@ func moves(g *gateway, r slipswitch.Route, other *upstream) {
 	g.put(r)
 }
 
+// A tunnel by a template belongs to the template, wherever that led it.
+func TestPolicyOfTemplates(t *testing.T) {
+	u := tunneling(t)
+	r := slipswitch.Route{Path: "/ws", Upstreams: slipswitch.To("http://{1}.svc.example."), OnUpstreamRemoved: slipswitch.Ending{Close: true}}
+	p, _ := dialled(u)
+	g := startGateway(t, p, r)
+	client, far := g.open("/ws/ide-7/", u)
+	tunnel := g.tunnels(1)[0]
+	r.StripPath = true
+	g.put(r)
+	carries(client, far)
+	r.Upstreams = slipswitch.To(tunnel.Upstream()) // the same address, but no template's
+	g.put(r)
+	both(client, far, 1012, "upstream removed")
+	g.wantReport(slipswitch.WhyUpstreamRemoved)
+}
+
 // A route that changes between lookup and 101 changes for the tunnel, too.
 func TestPolicyDuringHandshake(t *testing.T) {
 	asked, answer := make(chan struct{}), make(chan struct{})
