@@ -288,7 +288,7 @@ func TestIdleTimeoutIsRearmed(t *testing.T) {
 	t.Parallel()
 	u := tunneling(t)
 	r := route("/a", u)
-	r.IdleTimeout = 400 * time.Millisecond
+	r.IdleTimeout = 1500 * time.Millisecond
 	g := startGateway(t, &slipswitch.Proxy{}, r)
 	client, far := g.open("/a", u)
 	began := time.Now()
