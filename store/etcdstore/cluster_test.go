@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch/store/etcdstore"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/goleak"
@@ -33,7 +34,7 @@ type member struct {
 	Client, Peer string // URLs
 	Cluster      string // name=peer,…
 	Token        string
-	MaxOps       uint
+	Certificates string // a directory; empty: no TLS
 }
 
 const memberEnv = "ETCDSTORE_MEMBER"
@@ -64,8 +65,13 @@ func serve(config string) error {
 	c.UnsafeNoFsync = true // a test's data is nobody's
 	c.AuthToken = "simple"
 	c.BcryptCost = 4
-	if m.MaxOps > 0 {
-		c.MaxTxnOps = m.MaxOps
+	if m.Certificates != "" {
+		c.ClientTLSInfo = transport.TLSInfo{
+			CertFile:       filepath.Join(m.Certificates, "cert.pem"),
+			KeyFile:        filepath.Join(m.Certificates, "key.pem"),
+			TrustedCAFile:  filepath.Join(m.Certificates, "cert.pem"),
+			ClientCertAuth: true,
+		}
 	}
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	server, err := embed.StartEtcd(c)
