@@ -269,7 +269,8 @@ func sockets([]string) http.Handler {
 }
 
 // BenchmarkQuietTunnel: resident memory of the gateway for each quiet tunnel,
-// from the slope between 1,000 and 4,000 of them; with -short a quarter of them.
+// from the slope between 1,000 and 4,000 of them. With -short it is a
+// quarter of them, which is too few for more than to see that it works.
 func BenchmarkQuietTunnel(b *testing.B) {
 	steps := []int{1000, 3000}
 	if testing.Short() {
