@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -186,6 +187,45 @@ func TestEarlyAnswerLetsClientFinish(t *testing.T) {
 	client.expectEOF()
 }
 
+// TestNobodyReadsBehindHandler: a body is the server's again when the handler
+// has returned.
+func TestNobodyReadsBehindHandler(t *testing.T) {
+	u := startScript(t, func(u *upstream, p *peer) bool {
+		p.head()
+		io.WriteString(p.TCPConn, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\n\r\nlogin")
+		p.rest()
+		return false
+	})
+	p := &slipswitch.Proxy{}
+	returned := make(chan int64)
+	g := startHandler(t, p, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := &watchedBody{ReadCloser: r.Body}
+		r.Body = body
+		p.ServeHTTP(w, r)
+		returned <- body.reading.Load()
+	}), route("/", u))
+	client := g.dial()
+	client.send(request("POST", "/", "Content-Length: 100") + "begin")
+	if a := client.answer("POST"); a.StatusCode != 401 || a.body != "login" {
+		t.Errorf("got %s %q", a.Status, a.body)
+	}
+	client.Close()
+	if n := <-returned; n != 0 {
+		t.Errorf("%d reads are under way", n)
+	}
+}
+
+type watchedBody struct {
+	io.ReadCloser
+	reading atomic.Int64
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	b.reading.Add(1)
+	defer b.reading.Add(-1)
+	return b.ReadCloser.Read(p)
+}
+
 // refusing returns the URL of an address that refuses connections.
 func refusing(t testing.TB) string {
 	t.Helper()
@@ -312,6 +352,7 @@ func TestUploadKeepsMemoryFlat(t *testing.T) {
 	}
 	u := startScript(t, func(u *upstream, p *peer) bool {
 		p.head()
+		p.SetReadDeadline(time.Now().Add(4 * wait))
 		buf := make([]byte, 64<<10)
 		for n := 0; n < size; {
 			k, err := p.Read(buf[:min(len(buf), size-n)])

@@ -1,10 +1,12 @@
 package slipswitch_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -440,6 +442,79 @@ type doer struct {
 }
 
 func (d doer) answer(string) answer { return d.g.do(d.raw) }
+
+// TestShutdownWaitsForOpening: a tunnel that is about to open when Shutdown
+// begins is closed and reported when it returns.
+func TestShutdownWaitsForOpening(t *testing.T) {
+	t.Parallel()
+	u := startScript(t, func(u *upstream, p *peer) bool {
+		p.request()
+		io.WriteString(p.TCPConn, switching())
+		p.r.ReadByte() // a Close frame, or the end
+		return false
+	})
+	opening, goOn := make(chan struct{}), make(chan struct{})
+	p := &slipswitch.Proxy{}
+	g := startHandler(t, p, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.ServeHTTP(slowHijack{w, opening, goOn}, r)
+	}), route("/", u))
+	client := g.dial()
+	client.send(handshake("/"))
+	<-opening
+	done := make(chan error, 1)
+	go func() { done <- g.Shutdown(context.Background()) }()
+	until(t, "upgrades are refused", func() bool {
+		other := g.dial()
+		defer other.Close()
+		other.send(handshake("/"))
+		select {
+		case <-opening: // it was in time
+			goOn <- struct{}{}
+			return false
+		case status := <-statusOf(other):
+			return status == 503
+		}
+	})
+	if g.get("/").StatusCode == 0 || len(done) > 0 {
+		t.Errorf("Shutdown returned %v before the tunnel was opened", <-done)
+	}
+	before := len(g.reports)
+	goOn <- struct{}{}
+	go func() {
+		client.answer("GET")
+		client.Close()
+	}()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if len(g.reports) == before {
+		t.Error("no report when Shutdown returned")
+	}
+}
+
+// statusOf reads a status line in the background.
+func statusOf(p *peer) <-chan int {
+	status := make(chan int, 1)
+	go func() {
+		p.SetReadDeadline(time.Now().Add(wait))
+		r, err := http.ReadResponse(p.r, nil)
+		if err == nil {
+			status <- r.StatusCode
+		}
+	}()
+	return status
+}
+
+type slowHijack struct {
+	http.ResponseWriter
+	opening, goOn chan struct{}
+}
+
+func (w slowHijack) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.opening <- struct{}{}
+	<-w.goOn
+	return http.NewResponseController(w.ResponseWriter).Hijack()
+}
 
 // TestShutdownDuringUpgrades: whatever was opened is closed and reported when
 // it returns.
