@@ -92,7 +92,7 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 		panic(http.ErrAbortHandler) // the client has left
 	}
 	e := errorOf(err)
-	if e.Status >= 500 {
+	if e.Status >= 500 && !errors.Is(e, ErrAsleep) {
 		p.log().Warn("slipswitch: request failed", "host", r.Host, "path", rawPath(r.URL), "status", e.Status, "error", e.Err)
 	}
 	header := w.Header()
@@ -166,6 +166,7 @@ var errorPage = template.Must(template.New("error").Parse(`<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
+<link rel="icon" href="data:,">
 {{with .Reload}}<meta http-equiv="refresh" content="{{.}}">
 {{end}}<title>{{.Title}}</title>
 <style>

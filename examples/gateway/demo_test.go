@@ -20,8 +20,8 @@ import (
 )
 
 // browser starts Chromium, and returns a function that opens a page in it. What
-// a page complains about fails the test.
-func browser(t *testing.T) (open func(url string) context.Context) {
+// a page complains about fails the test, but for what it has to.
+func browser(t *testing.T, complaints ...string) (open func(url string) context.Context) {
 	t.Helper()
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
@@ -60,6 +60,9 @@ func browser(t *testing.T) (open func(url string) context.Context) {
 			case *runtime.EventExceptionThrown:
 				t.Errorf("%s: exception: %s", url, event.ExceptionDetails.Exception.Description)
 			case *log.EventEntryAdded: // such as a resource that is missing or not allowed
+				if slices.ContainsFunc(complaints, func(c string) bool { return strings.Contains(event.Entry.Text, c) }) {
+					return
+				}
 				t.Errorf("%s: %s: %s", url, event.Entry.Level, event.Entry.Text)
 			}
 		}); err != nil {

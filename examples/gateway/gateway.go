@@ -44,6 +44,7 @@ func newGateway(s *settings) (*gateway, error) {
 	if s.demo {
 		g.demo = &demo.Demo{Router: &g.router, Proxy: g.proxy, Log: g.log}
 		g.proxy.TunnelValue = g.demo.TunnelValue
+		g.proxy.Resolver = &slipswitch.Resolver{Resolve: g.demo.Resolve}
 	}
 	g.public = &http.Server{
 		Handler:           g.lastRequests(g.proxy),

@@ -28,6 +28,7 @@ type Demo struct {
 	board board
 	crowd crowd
 	ender ender
+	rules rules
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -70,6 +71,14 @@ func (d *Demo) Start() error {
 			IdleTimeout: idleTimeout, Labels: map[string]string{"demo": "workspace"},
 		})
 	}
+	alan := &workspace{board: &d.board, path: alanPath, file: hello(), tabs: make(map[*tab]struct{})}
+	if d.rules.asleep, err = d.serve(alan); err != nil {
+		return err
+	}
+	if d.rules.services, err = d.serve(http.HandlerFunc(visitService)); err != nil {
+		return err
+	}
+	routes = append(routes, d.rules.routes()...)
 	if d.crowd.upstream, err = d.serve(http.HandlerFunc(d.crowd.visit)); err != nil {
 		return err
 	}
@@ -120,8 +129,10 @@ func (d *Demo) Welcome(w io.Writer, url string) {
     %[1]s/                      all sockets, and the button
     %[1]s%[2]s/    a workspace: open it in several tabs, and type
     %[1]s%[3]s/  another one
+    %[1]s%[4]s/   one that sleeps, and wakes when you look
+    %[1]s%[5]s/NAME/         any service: one route for all names
 
-`, url, adaPath, gracePath)
+`, url, adaPath, gracePath, alanPath, servicePath)
 }
 
 // Close ends the servers and their sockets.
