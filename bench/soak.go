@@ -59,7 +59,7 @@ type soak struct {
 
 const (
 	routesPerBackend = 10
-	patience         = time.Minute // for what should happen at once
+	patience         = 30 * time.Second // for what should happen at once
 )
 
 // run returns a line of figures, and what was wrong.
