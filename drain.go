@@ -64,13 +64,13 @@ func (p *Proxy) Drain(filter func(*Tunnel) bool, window time.Duration, code uint
 			tunnels = append(tunnels, t)
 		}
 	}
-	go spread(tunnels, window, func(t *Tunnel) { t.end(WhyDrain, code, reason) })
+	go spread(nil, tunnels, window, func(t *Tunnel) { t.end(WhyDrain, code, reason) })
 	return len(tunnels), nil
 }
 
 // Shutdown ends all tunnels with the close code 1012 and waits until they are
 // closed and their reports handed over, or until the context ends: then it
-// returns its error, and what is left goes on by itself. From its begin on no
+// returns its error, and what is left begins to end at once. From its begin on no
 // tunnel is opened: upgrades are answered with 503. Plain requests are
 // http.Server's to shut down.
 //
@@ -84,10 +84,13 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		window = time.Until(deadline) / 4 * 3
 	}
-	go spread(p.tunnels.all(), window, (*Tunnel).shutDown)
+	returned := make(chan struct{})
+	defer close(returned)
+	go spread(returned, p.tunnels.all(), window, (*Tunnel).shutDown)
 	select {
 	case <-empty:
 	case <-ctx.Done():
+		p.Close()
 		return ctx.Err()
 	}
 	if reported := p.reports.done(); reported != nil {
@@ -120,10 +123,10 @@ func (p *Proxy) Draining() bool { return p.tunnels.closed() }
 // slowest is the least pace at which tunnels are ended.
 const slowest = 100 * time.Millisecond
 
-// spread calls end for each tunnel, in random order. Each has an equal share of
+// spread calls end for each tunnel, in random order, until stop is closed. Each has an equal share of
 // the window, in which its moment is random: so the load is even, and no two
 // gateways that drain together keep step.
-func spread(tunnels []*Tunnel, window time.Duration, end func(*Tunnel)) {
+func spread(stop <-chan struct{}, tunnels []*Tunnel, window time.Duration, end func(*Tunnel)) {
 	rand.Shuffle(len(tunnels), func(i, j int) { tunnels[i], tunnels[j] = tunnels[j], tunnels[i] })
 	share := min(window/time.Duration(max(len(tunnels), 1)), slowest)
 	begin := time.Now()
@@ -132,7 +135,11 @@ func spread(tunnels []*Tunnel, window time.Duration, end func(*Tunnel)) {
 			continue
 		}
 		if share > 0 {
-			time.Sleep(time.Until(begin.Add(time.Duration(i)*share + rand.N(share))))
+			select {
+			case <-time.After(time.Until(begin.Add(time.Duration(i)*share + rand.N(share)))):
+			case <-stop:
+				return
+			}
 		}
 		end(t)
 	}

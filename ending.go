@@ -144,7 +144,7 @@ func (p *place) depart(d *departure) {
 		}
 	}
 	p.mu.Unlock()
-	spread(tunnels, d.Window, func(t *Tunnel) {
+	spread(nil, tunnels, d.Window, func(t *Tunnel) {
 		if departs(t) {
 			t.end(d.why, d.Code, d.Reason)
 		}

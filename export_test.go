@@ -8,7 +8,7 @@ func Spread(n int, window time.Duration, end func()) {
 	for i := range tunnels {
 		tunnels[i] = new(Tunnel)
 	}
-	spread(tunnels, window, func(*Tunnel) { end() })
+	spread(nil, tunnels, window, func(*Tunnel) { end() })
 }
 
 // Reports is the queue of a Proxy's reports.

@@ -24,9 +24,9 @@ import (
 )
 
 func init() {
-	// sockets takes every upgrade but those of /refused, and answers Close frames
+	// closers take every upgrade but those of /refused, and answer Close frames
 	// by leaving.
-	roles["sockets"] = func([]string) http.Handler { return http.HandlerFunc(serveSockets) }
+	roles["closers"] = func([]string) http.Handler { return http.HandlerFunc(serveSockets) }
 
 	// drainer BACKEND drains the tunnels of /ide over 30 s when /drain is asked for.
 	roles["drainer"] = func(args []string) http.Handler {
@@ -83,7 +83,7 @@ func BenchmarkDrain(b *testing.B) {
 	syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
 	n := min(10_000, int(limit.Cur-1500)/2)
 	for b.Loop() {
-		gateway := start(b, "drainer", start(b, "sockets").addr)
+		gateway := start(b, "drainer", start(b, "closers").addr)
 		closed := make(chan time.Time, n)
 		var wrong atomic.Int64
 		var opening sync.WaitGroup
@@ -185,7 +185,7 @@ func BenchmarkRefusedUpgrades(b *testing.B) {
 		lasts = 20 * time.Second
 	}
 	for b.Loop() {
-		backend := start(b, "sockets")
+		backend := start(b, "closers")
 		gateway := start(b, "drainer", backend.addr)
 		var sent atomic.Int64
 		var wg sync.WaitGroup
