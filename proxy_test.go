@@ -92,6 +92,13 @@ func (p *peer) expectReset() string {
 	return got
 }
 
+// leave waits for anything, a Close frame or the end, and closes.
+func (p *peer) leave() {
+	p.SetReadDeadline(time.Now().Add(wait))
+	p.r.ReadByte()
+	p.Close()
+}
+
 // reset closes the connection with a RST.
 func (p *peer) reset() {
 	p.SetLinger(0)

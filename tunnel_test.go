@@ -211,25 +211,19 @@ func TestReports(t *testing.T) {
 			far.Close()
 		}, by: "upstream", how: "close frame"},
 		"idle": {route: slipswitch.Route{IdleTimeout: 100 * time.Millisecond}, end: func(g *gateway, client, far *peer) {
-			client.rest()
-			client.Close()
-			far.rest()
-			far.Close()
+			client.leave()
+			far.leave()
 		}, by: "gateway", how: "timeout", why: "idle"},
 		"idle, changed while open": {end: func(g *gateway, client, far *peer) {
 			g.tunnels(1)
 			r := slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://10.0.0.1:1"), IdleTimeout: 50 * time.Millisecond}
 			g.put(r)
-			client.rest()
-			client.Close()
-			far.rest()
-			far.Close()
+			client.leave()
+			far.leave()
 		}, by: "gateway", how: "timeout", why: "idle"},
 		"life": {route: slipswitch.Route{LifeTimeout: 200 * time.Millisecond}, end: func(g *gateway, client, far *peer) {
-			client.rest()
-			client.Close()
-			far.rest()
-			far.Close()
+			client.leave()
+			far.leave()
 		}, by: "gateway", how: "timeout", why: "life"},
 		"stall": {route: slipswitch.Route{StallTimeout: 100 * time.Millisecond}, end: func(g *gateway, client, far *peer) {
 			flood := wsFrame(0x82, false, strings.Repeat("x", 60_000))
@@ -305,10 +299,8 @@ func TestIdleTimeoutIsRearmed(t *testing.T) {
 		}
 	}
 	last := time.Now()
-	client.rest()
-	client.Close()
-	far.rest()
-	far.Close()
+	client.leave()
+	far.leave()
 	if got := g.report(); got.Why != "idle" || got.Closed.Sub(last) < r.IdleTimeout/2 {
 		t.Errorf("got %+v", got)
 	}
@@ -527,7 +519,7 @@ func TestShutdownDuringUpgrades(t *testing.T) {
 		}
 		return false
 	})
-	for range 20 {
+	for range 8 {
 		g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
 		opened := make(chan bool)
 		for range 8 {
