@@ -1,0 +1,146 @@
+package slipswitch
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const defaultStall = 5 * time.Minute
+
+func (r *Route) stallTimeout() time.Duration {
+	if r.StallTimeout > 0 {
+		return r.StallTimeout
+	}
+	return defaultStall
+}
+
+// A watch is kept over one plain request: its timeouts, and that it counts as
+// activity while it carries bytes.
+type watch struct {
+	exchange *exchange
+	route    *Route
+	place    *place
+	choice   *choice
+	cancel   context.CancelCauseFunc
+
+	header, stall, stream deadline
+}
+
+func (w *watch) end() {
+	w.header.disarm()
+	w.stall.disarm()
+	w.stream.disarm()
+	w.cancel(nil)
+	w.choice.end()
+}
+
+// A deadline calls expire unless it is paused in time, and never behind that.
+// It makes its timer when it is first armed.
+type deadline struct {
+	expire func()
+
+	mu          sync.Mutex
+	timer       *time.Timer
+	armed, over bool
+}
+
+func (d *deadline) arm(timeout time.Duration) {
+	if timeout <= 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.armed = !d.over
+	switch {
+	case d.over:
+	case d.timer == nil:
+		d.timer = time.AfterFunc(timeout, d.fire)
+	default:
+		d.timer.Reset(timeout)
+	}
+}
+
+func (d *deadline) fire() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.armed {
+		d.armed = false
+		d.expire()
+	}
+}
+
+func (d *deadline) pause() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.armed {
+		d.armed = false
+		d.timer.Stop()
+	}
+}
+
+// disarm is for good.
+func (d *deadline) disarm() {
+	d.pause()
+	d.mu.Lock()
+	d.over = true
+	d.mu.Unlock()
+}
+
+// A requestBody notices an upstream that takes nothing: the time from the end
+// of one read to the begin of the next is the time that writing takes.
+type requestBody struct {
+	io.ReadCloser
+	watch   *watch
+	trailer http.Header // what goes on: the names are there already
+	ended   bool
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	if b.ended {
+		// A transport looks once more behind the end. By then the server may have
+		// closed the body, since the response has begun: that is no failure to
+		// send it, for which the transport would cut the response short.
+		return 0, io.EOF
+	}
+	b.watch.stall.pause()
+	n, err := b.ReadCloser.Read(p)
+	b.watch.place.use(time.Now())
+	if err == nil {
+		b.watch.stall.arm(b.watch.route.stallTimeout())
+		return n, nil
+	}
+	if b.ended = err == io.EOF; b.ended { // else the server may be reading the rest, and the trailers
+		for name := range b.trailer {
+			b.trailer[name] = b.watch.exchange.trailer[name]
+		}
+	}
+	b.watch.stall.disarm()
+	return n, err
+}
+
+// Close leaves the body open: a transport closes it when it cannot connect, and
+// the next upstream is to have it whole. ReverseProxy closes it in the end.
+func (b *requestBody) Close() error { return nil }
+
+// A responseBody bounds the wait for each part, and ends the watch.
+type responseBody struct {
+	io.ReadCloser
+	watch *watch
+}
+
+func (b *responseBody) Read(p []byte) (int, error) {
+	b.watch.stream.arm(b.watch.route.StreamTimeout)
+	n, err := b.ReadCloser.Read(p)
+	b.watch.stream.pause()
+	b.watch.place.use(time.Now())
+	return n, err
+}
+
+func (b *responseBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.watch.end()
+	return err
+}
