@@ -60,11 +60,11 @@ type Store struct {
 	db   *bolt.DB
 	feed store.Feed
 
-	mu       sync.Mutex
-	queue    []*write // that wait to be committed
-	closed   bool
-	wake     chan struct{} // says that there is something new of these two
-	finished chan struct{} // closed when the file is
+	committing chan struct{} // of length 1, a lock: held by whoever commits
+
+	mu     sync.Mutex
+	queue  []*write // that wait to be committed
+	closed bool     // nothing more is queued
 }
 
 // Open opens a file, and makes it if there is none. Only one process can have
@@ -72,7 +72,7 @@ type Store struct {
 // ErrLocked. ErrCorrupt and ErrNewer leave the file as it is.
 func Open(path string) (*Store, error) {
 	_, statErr := os.Stat(path)
-	s := &Store{wake: make(chan struct{}, 1), finished: make(chan struct{})}
+	s := &Store{committing: make(chan struct{}, 1)}
 	err := guard(func() (err error) {
 		s.db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType})
 		return err
@@ -87,7 +87,6 @@ func Open(path string) (*Store, error) {
 	}
 	switch {
 	case err == nil:
-		go s.commitAll()
 		return s, nil
 	case errors.Is(err, bolterrors.ErrTimeout):
 		err = ErrLocked
@@ -102,17 +101,14 @@ func Open(path string) (*Store, error) {
 // finished first. A second Close does nothing.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		<-s.finished
-		return nil
-	}
 	s.closed = true
 	s.mu.Unlock()
-	s.wakeUp()
 	s.feed.Fail(errClosed)
-	<-s.finished
-	return nil
+	s.committing <- struct{}{}
+	s.commitQueued()
+	err := s.db.Close()
+	<-s.committing
+	return err
 }
 
 // load reads all of the file once, which shows damage, and makes a new file
