@@ -6,6 +6,7 @@
 //	PUT    /v1/route     adds it, or replaces it
 //	DELETE /v1/route     deletes it
 //	POST   /v1/batch     many changes, all or nothing
+//	POST   /v1/confirm   makes the deletions that a store's brake holds back
 //	GET    /v1/tunnels   lists open tunnels, by pages
 //	DELETE /v1/tunnels   closes them
 //	GET    /v1/closes    lists the last close reports, and bursts of closes
@@ -61,6 +62,13 @@
 //
 //	{"status":400, "error":"…", "invalid":[{"index":0, "key":{…}, "field":"path",
 //	 "value":"ide-7", "want":"must begin with /"}]}
+//
+// If the store's brake holds deletions of a request back, the answer is 202
+// with the reason: all else is done. /v1/status tells under stores, as braked,
+// how many routes of which owner are held, and which are the first of them.
+// POST /v1/confirm, without parameters, makes all deletions that are held now,
+// on all gateways that share the store, and is answered with 204; 409 without a
+// store.
 //
 // # Tunnels
 //

@@ -60,6 +60,11 @@ type Handler struct {
 	// Nil: there is only this gateway.
 	WaitAll func(ctx context.Context) error
 
+	// Confirm, if set, makes the deletions that the brake of a store holds back,
+	// on all gateways that share it: store.Sync.Confirm does. Its errors are as
+	// Write's. Nil: nothing is ever held back.
+	Confirm func(ctx context.Context) error
+
 	// Stores, if set, returns what /v1/status tells as "stores": how each Sync
 	// stands, for one.
 	Stores func() any
@@ -149,6 +154,8 @@ func (h *Handler) native(path, method string) endpoint {
 		methods = map[string]endpoint{"GET": h.getRoute, "PUT": h.putRoute, "DELETE": h.deleteRoute}
 	case "/v1/batch":
 		methods = map[string]endpoint{"POST": h.batch}
+	case "/v1/confirm":
+		methods = map[string]endpoint{"POST": h.confirm}
 	case "/v1/tunnels":
 		methods = map[string]endpoint{"GET": h.listTunnels, "DELETE": h.closeTunnels}
 	case "/v1/closes":

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 
 	"github.com/slipswitch/slipswitch"
@@ -77,6 +78,21 @@ func (h *Handler) write(ctx context.Context, c change) (version uint64, err erro
 		err = h.WaitAll(ctx)
 	}
 	return version, err
+}
+
+// confirm answers POST /v1/confirm.
+func (h *Handler) confirm(w http.ResponseWriter, r *http.Request) *problem {
+	if _, wrong := parameters(r); wrong != nil {
+		return wrong
+	}
+	if h.Confirm == nil {
+		return &problem{Status: http.StatusConflict, Text: "the routes are in no store: nothing is held back"}
+	}
+	if err := h.Confirm(r.Context()); err != nil {
+		return problemOf(err, "the confirmation")
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 // deletions returns the changes that delete what a replacement does not put.

@@ -125,6 +125,24 @@ func TestWaitAll(t *testing.T) {
 	s.want(400, "POST", "/v1/batch?wait=some", `{"changes":[]}`)
 }
 
+// A confirmation is handed on, and what is wrong with it is the answer.
+func TestConfirm(t *testing.T) {
+	var failure error
+	confirmed := 0
+	s := serve(t, &admin.Handler{Confirm: func(context.Context) error { confirmed++; return failure }})
+	s.want(204, "POST", "/v1/confirm", "")
+	s.want(405, "GET", "/v1/confirm", "")
+	s.want(400, "POST", "/v1/confirm?owner=a", "")
+	if confirmed != 1 {
+		t.Errorf("confirmed %d times; want 1", confirmed)
+	}
+	failure = &slipswitch.Error{Status: http.StatusServiceUnavailable, Reason: "no quorum"}
+	if got := s.do("POST", "/v1/confirm", ""); got.status != 503 || !strings.Contains(got.body, "no quorum") {
+		t.Errorf("got %d %s; want 503 with the reason", got.status, got.body)
+	}
+	serve(t, new(admin.Handler)).want(409, "POST", "/v1/confirm", "")
+}
+
 // What a store says about itself becomes the answer.
 func TestStoreErrors(t *testing.T) {
 	s := serve(t, &admin.Handler{Write: func(context.Context, string, ...slipswitch.Change) error {

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,6 +36,13 @@ func TestBrakeOnResync(t *testing.T) {
 		b := r.Status().Braked[0]
 		if b.Owner != "a" || b.Routes != 100 || !b.Since.Equal(time.Now()) || !b.Until.Equal(time.Now().Add(5*time.Minute)) {
 			t.Errorf("braked %+v", b)
+		}
+		var first []string
+		for _, key := range b.First {
+			first = append(first, key.Path)
+		}
+		if want := "/0000 /0001 /0002 /0003 /0004 /0005 /0006 /0007 /0008 /0009"; strings.Join(first, " ") != want {
+			t.Errorf("the first that are held are %v; want %v", first, want)
 		}
 		// Additions and changes pass, and what comes back is not held any more.
 		change := many("a", 90, 95)

@@ -48,8 +48,12 @@ type Quarantined struct {
 
 // A Braked says that the brake holds deletions of an owner's routes.
 type Braked struct {
-	Owner  string    `json:"owner"`
-	Held   int       `json:"held"`   // routes that the store does not have any more
+	Owner string `json:"owner"`
+	Held  int    `json:"held"` // routes that the store does not have any more
+
+	// First are the first ten of them, in order.
+	First []slipswitch.Key `json:"first"`
+
 	Routes int       `json:"routes"` // that the router has, those among them
 	Since  time.Time `json:"since"`
 	Until  time.Time `json:"until"` // when the first is made, if the source repeats it
@@ -97,16 +101,29 @@ func (s *Sync) tell() {
 			continue
 		}
 		braked := Braked{Owner: name, Held: len(owner.held), Routes: owner.count}
-		for _, held := range owner.held {
+		for key, held := range owner.held {
 			if braked.Since.IsZero() || held.at.Before(braked.Since) {
 				braked.Since = held.at
 			}
+			braked.First = addFirst(braked.First, key)
 		}
 		braked.Until = braked.Since.Add(s.brakeTime())
 		status.Braked = append(status.Braked, braked)
 	}
 	slices.SortFunc(status.Braked, func(a, b Braked) int { return cmp.Compare(a.Owner, b.Owner) })
 	s.progress.set(status)
+}
+
+// addFirst adds a key to the first ten of all.
+func addFirst(first []slipswitch.Key, key slipswitch.Key) []slipswitch.Key {
+	i, _ := slices.BinarySearchFunc(first, key, func(a, b slipswitch.Key) int {
+		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Path, b.Path))
+	})
+	if i == 10 {
+		return first
+	}
+	first = slices.Insert(first, i, key)
+	return first[:min(len(first), 10)]
 }
 
 // Status returns how the Sync stands. It never waits.

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"os/exec"
@@ -39,6 +40,49 @@ func etcd(t *testing.T) string {
 		return response.StatusCode == http.StatusOK
 	})
 	return client
+}
+
+// Deletions of most routes at once are held back on all gateways, which say so,
+// until one of them is told that they are meant.
+func TestConfirmForAllGateways(t *testing.T) {
+	url := etcd(t)
+	one := start(t, "-store=etcd:"+url, "-name=one")
+	two := start(t, "-store=etcd:"+url, "-name=two")
+	var routes []slipswitch.Route
+	var deletions []slipswitch.Change
+	for i := range 120 {
+		path := fmt.Sprintf("/%03d", i)
+		routes = append(routes, slipswitch.Route{Path: path, Upstreams: slipswitch.To("http://127.0.0.1:9")})
+		if i < 100 {
+			deletions = append(deletions, slipswitch.Change{Delete: &slipswitch.Key{Path: path}})
+		}
+	}
+	one.put(routes...)
+	if status, err := one.call("POST", "/v1/batch?wait=all", map[string]any{"changes": deletions}, nil); status != http.StatusAccepted {
+		t.Errorf("got %d, %v; want 202", status, err)
+	}
+	type braked struct {
+		Held, Routes int
+		First        []slipswitch.Key
+	}
+	held := func(p *process) []braked {
+		var status struct{ Stores []struct{ Braked []braked } }
+		p.must("GET", "/v1/status", nil, &status)
+		return status.Stores[0].Braked
+	}
+	for _, p := range []*process{one, two} {
+		eventually(t, "the deletions are held, and shown", func() bool {
+			b := held(p)
+			return len(b) == 1 && b[0].Held == 100 && b[0].Routes == 120 && len(b[0].First) == 10 && b[0].First[0].Path == "/000"
+		})
+		if got := len(p.routes()); got != 120 {
+			t.Errorf("%d routes; want all 120", got)
+		}
+	}
+	two.must("POST", "/v1/confirm", nil, nil)
+	for _, p := range []*process{one, two} {
+		eventually(t, "they are made", func() bool { return len(p.routes()) == 20 && len(held(p)) == 0 })
+	}
 }
 
 // Two gateways on one etcd have one table: what one is told, the other routes.

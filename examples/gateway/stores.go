@@ -136,6 +136,18 @@ func (s *stores) waitAll(ctx context.Context) error {
 	return answerable(s.syncs[0].WaitAll(ctx, s.syncs[0].Status().Revision))
 }
 
+// confirm makes the deletions that are held back. A store that cannot be told
+// does not keep the others from it.
+func (s *stores) confirm(ctx context.Context) error {
+	var failed error
+	for _, sync := range s.syncs {
+		if len(sync.Status().Braked) > 0 {
+			failed = errors.Join(failed, sync.Confirm(ctx))
+		}
+	}
+	return answerable(failed)
+}
+
 // answerable gives a store's error the status that it is answered with.
 func answerable(err error) error {
 	for _, known := range []struct {
