@@ -32,7 +32,8 @@ type gateway struct {
 	draining atomic.Bool
 }
 
-func newGateway(s *settings) (*gateway, error) {
+// newGateway opens the stores: until they are there, or ctx ends.
+func newGateway(ctx context.Context, s *settings) (*gateway, error) {
 	g := &gateway{settings: s, log: s.logger(os.Stderr)}
 	g.proxy = &slipswitch.Proxy{
 		Router:         &g.router,
@@ -61,7 +62,7 @@ func newGateway(s *settings) (*gateway, error) {
 	}
 	if len(s.stores) > 0 {
 		var err error
-		if g.stores, err = openStores(s, &g.router, g.log); err != nil {
+		if g.stores, err = openStores(ctx, s, &g.router, g.log); err != nil {
 			return nil, err
 		}
 		g.public.Handler = g.stores.handler(g.public.Handler)
@@ -148,12 +149,12 @@ func (g *gateway) drain(delay time.Duration) {
 
 	window, cancel := context.WithTimeout(context.Background(), g.drainWindow)
 	defer cancel()
-	requests, released := make(chan error, 1), make(chan struct{})
-	g.public.RegisterOnShutdown(func() { close(released) })
-	go func() { requests <- g.public.Shutdown(window) }()
-	<-released // the listener: who reconnects must not come back here
-	if g.stores != nil {
-		g.stores.close() // a successor may open them
+	requests := release(window, g.public) // who reconnects must not come back here
+	if g.stores != nil {                  // a successor may open them, and answer where one writes to them
+		if g.private != nil {
+			release(window, g.private)
+		}
+		g.stores.close()
 		g.log.Info("the stores are released")
 	}
 	if err := g.proxy.Shutdown(window); err != nil {
@@ -170,6 +171,16 @@ func (g *gateway) drain(delay time.Duration) {
 		g.private.Close()
 	}
 	g.log.Info("drained")
+}
+
+// release closes a server's listener before it returns. Then the requests that
+// it still has may end, within the context; the channel says how they did.
+func release(ctx context.Context, server *http.Server) <-chan error {
+	ended, released := make(chan error, 1), make(chan struct{})
+	server.RegisterOnShutdown(func() { close(released) })
+	go func() { ended <- server.Shutdown(ctx) }()
+	<-released
+	return ended
 }
 
 // lastRequests makes each request the last one of its connection once the

@@ -70,12 +70,20 @@ type stores struct {
 
 // openStores opens each store and fills the router from it. One that cannot be
 // reached at once is waited for a little; then the gateway is not ready yet.
-func openStores(settings *settings, router *slipswitch.Router, log *slog.Logger) (*stores, error) {
+// When start ends, nothing is waited for any more.
+func openStores(start context.Context, settings *settings, router *slipswitch.Router, log *slog.Logger) (*stores, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &stores{stop: cancel}
 	for i, spec := range settings.stores {
 		kind, where, _ := strings.Cut(spec, ":")
 		opened, err := openers[kind](where)
+		if errors.Is(err, boltstore.ErrLocked) {
+			wait := settings.drainDelay + settings.drainWindow
+			log.Info("waiting for another process to let go of the routes, as a gateway does that drains", "store", spec, "for", wait.String())
+			for end := time.Now().Add(wait); errors.Is(err, boltstore.ErrLocked) && time.Now().Before(end) && start.Err() == nil; {
+				opened, err = openers[kind](where)
+			}
+		}
 		if err != nil {
 			s.close()
 			return nil, err
@@ -89,7 +97,7 @@ func openStores(settings *settings, router *slipswitch.Router, log *slog.Logger)
 		s.open, s.syncs = append(s.open, opened), append(s.syncs, sync)
 		s.ended.Go(func() { sync.Run(ctx) })
 	}
-	soon, done := context.WithTimeout(ctx, 5*time.Second)
+	soon, done := context.WithTimeout(start, 5*time.Second)
 	defer done()
 	for _, sync := range s.syncs {
 		sync.Wait(soon, 0)

@@ -1,17 +1,19 @@
 package main_test
 
 import (
+	"bufio"
+	"context"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
+	"github.com/coder/websocket"
 	"github.com/slipswitch/slipswitch"
 )
 
@@ -100,67 +102,108 @@ func (p *process) check(acknowledged map[string]bool) {
 	}
 }
 
-// A successor opens the file while its predecessor still drains.
-func TestSuccessorTakesTheFile(t *testing.T) {
+// A successor with the same flags, started while its predecessor still serves,
+// waits for it to drain. Then it has all that was acknowledged, by either, and
+// the predecessor's sockets go on until it is their turn.
+func TestSuccessorWaitsForTheFile(t *testing.T) {
+	const sockets = 60 // ten a second are closed
 	file := filepath.Join(t.TempDir(), "routes.db")
-	release := make(chan struct{})
-	workspace := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.(http.Flusher).Flush()
-		select {
-		case <-release:
-		case <-r.Context().Done():
-		}
-		fmt.Fprint(w, "done")
-	}))
-	defer workspace.Close()
-	old := start(t, "-data="+file, "-drain-window=20s")
-	old.put(slipswitch.Route{Path: "/ide", Upstreams: slipswitch.To(workspace.URL)})
-	answer := make(chan string, 1)
-	ready := make(chan struct{})
+	server := newIDE(t)
+	old := start(t, "-data="+file, "-drain-delay=3s", "-drain-window=20s")
+	old.put(slipswitch.Route{Path: "/ide", StripPath: true, Upstreams: slipswitch.To(server.URL)})
+	var open []*websocket.Conn
+	for range sockets {
+		open = append(open, dial(t, "ws://"+old.public+"/ide/echo", nil))
+	}
+	acknowledged, refused := map[string]bool{}, 0
+	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
-		response, err := client.Get("http://" + old.public + "/ide")
-		close(ready)
-		if err != nil {
-			answer <- err.Error()
-			return
-		}
-		defer response.Body.Close()
-		var b strings.Builder
-		for buf := make([]byte, 64); ; {
-			n, err := response.Body.Read(buf)
-			b.Write(buf[:n])
-			if err != nil {
-				answer <- b.String()
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
 				return
+			default:
+			}
+			path := fmt.Sprint("/", i)
+			route := slipswitch.Route{Path: path, Upstreams: slipswitch.To("http://127.0.0.1:9")}
+			if _, err := old.call("PUT", "/v1/route?path="+path, route, nil); err != nil {
+				refused++
+			} else {
+				acknowledged[path] = true
 			}
 		}
 	}()
-	<-ready
 	old.signal(syscall.SIGTERM)
 	old.await("draining", nil)
-	var successor *process
-	eventually(t, "the file is released", func() bool {
-		if _, err := os.Stat(file); err != nil {
-			return false
-		}
-		_, err := old.call("GET", "/v1/status", nil, nil)
-		return err == nil && old.released()
-	})
-	successor = start(t, "-data="+file)
-	if !successor.routes()["/ide"] {
-		t.Error("the successor has no route")
+	successor := start(t, "-data="+file, "-drain-delay=3s", "-drain-window=20s", "-listen="+old.public, "-admin="+old.admin)
+	if waited, _ := successor.logged("waiting for another process to let go of the routes, as a gateway does that drains"); len(waited) == 0 {
+		t.Error("the successor had not to wait")
 	}
-	close(release)
-	if got := <-answer; got != "done" {
-		t.Errorf("the predecessor's last answer is %q", got)
+	alive := 0
+	for i, conn := range open {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		conn.Write(ctx, websocket.MessageText, []byte("still there?"))
+		_, _, err := conn.Read(ctx)
+		cancel()
+		switch {
+		case err == nil:
+			alive++
+		case websocket.CloseStatus(err) != websocket.StatusServiceRestart:
+			t.Errorf("socket %d: %v; want it open, or closed with 1012", i, err)
+		}
+	}
+	if alive == 0 {
+		t.Error("no socket has outlived the start of the successor")
+	}
+	echoes(t, dial(t, "ws://"+old.public+"/ide/echo", nil)) // by the successor
+	mark := len(successor.routes())
+	eventually(t, "the successor is written to", func() bool { return len(successor.routes()) > mark })
+	close(stop)
+	<-stopped
+	routes := successor.routes()
+	for path := range acknowledged {
+		if !routes[path] {
+			t.Errorf("%s was acknowledged, and is lost", path)
+		}
+	}
+	for _, conn := range open {
+		conn.CloseNow()
 	}
 	old.wait(0)
+	t.Logf("%d of %d sockets alive when the successor serves; %d changes acknowledged, %d refused", alive, sockets, len(acknowledged), refused)
 }
 
-// released reports whether the gateway has let go of its stores.
-func (p *process) released() bool {
-	lines, _ := p.logged("the stores are released")
-	return len(lines) > 0
+// What holds the file and does not drain is waited for only so long; and not
+// at all any more after a signal.
+func TestFileStaysLocked(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "routes.db")
+	start(t, "-data="+file)
+	for _, signalled := range []bool{false, true} {
+		delay := "1s"
+		if signalled {
+			delay = "1h"
+		}
+		cmd := exec.Command(program, "-data="+file, "-listen=127.0.0.1:0", "-admin=", "-drain-window=0s", "-drain-delay="+delay)
+		log, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		for lines := bufio.NewScanner(log); lines.Scan(); {
+			fmt.Fprintln(&text, lines.Text())
+			if signalled && strings.Contains(lines.Text(), "waiting for another process") {
+				cmd.Process.Signal(syscall.SIGTERM)
+			}
+		}
+		err = cmd.Wait()
+		if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(text.String(), "another process has the file open: "+file) {
+			t.Errorf("ended with %v:\n%s\nwant status 1, and the file", err, text.String())
+		}
+	}
 }
 
 // Two stores feed one gateway: REST writes go to the first, files to the other.
