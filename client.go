@@ -141,3 +141,10 @@ func (w *responseWriter) end() {
 	}
 	w.stall.disarm()
 }
+
+// cut has the server write nothing more, so that a response that is given up
+// does not end as if it were whole: http.ErrAbortHandler says so, too, but the
+// recovery of a framework may keep that to itself.
+func cut(w http.ResponseWriter) {
+	http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
+}

@@ -89,6 +89,7 @@ var proxyStatus = map[int]string{
 // fail answers a request that got no answer from an upstream.
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(r.Context().Err(), context.Canceled) {
+		cut(w)
 		panic(http.ErrAbortHandler) // the client has left
 	}
 	e := errorOf(err)

@@ -85,8 +85,15 @@ func (p *Proxy) forwardHTTP(w http.ResponseWriter, r *http.Request, x *exchange)
 		r.Body = out.body
 		defer out.body.leave(http.NewResponseController(w))
 	}
+	whole := false
+	defer func() {
+		if !whole { // it panics
+			cut(w)
+		}
+	}()
 	p.plain.ServeHTTP(out, r)
 	out.end()
+	whole = true
 }
 
 // reverseProxy returns the forwarder of plain requests. Its own notions of

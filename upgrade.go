@@ -156,17 +156,17 @@ func shuttingDown() *Error {
 	return &Error{Status: http.StatusServiceUnavailable, Reason: "shutting down", RetryAfter: time.Second}
 }
 
-// canHijack reports whether a writer, or one that it wraps, can be hijacked.
+// canHijack reports whether a writer can be hijacked, which is for the innermost
+// one to say: those that frameworks wrap around it have a Hijack in any case,
+// and some panic there.
 func canHijack(w http.ResponseWriter) bool {
 	for {
-		switch wrapper := w.(type) {
-		case http.Hijacker:
-			return true
-		case interface{ Unwrap() http.ResponseWriter }:
-			w = wrapper.Unwrap()
-		default:
-			return false
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			_, ok := w.(http.Hijacker)
+			return ok
 		}
+		w = wrapper.Unwrap()
 	}
 }
 
@@ -295,6 +295,7 @@ func (h *handshake) relay(w *responseWriter) {
 	}
 	w.WriteHeader(h.response.StatusCode)
 	if _, err := io.Copy(w, h.response.Body); err != nil {
+		cut(w)
 		panic(http.ErrAbortHandler) // or the client would take a part for the whole
 	}
 }

@@ -440,8 +440,20 @@ func TestWrappedWriters(t *testing.T) {
 		t.Error("the upstream was dialled")
 	}
 
+	// A framework's writer has a Hijack for whatever it wraps, and panics there.
 	p = &slipswitch.Proxy{Middleware: func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(unwrapper{w}, r) })
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(claimer{unwrapper{w}}, r) })
+	}}
+	g = startHandler(t, p, http.TimeoutHandler(p, time.Minute, ""), route("/", u))
+	if a := g.do(handshake("/a")); a.StatusCode != 501 {
+		t.Errorf("got %s behind a writer that claims to be a Hijacker; want 501", a.Status)
+	}
+	if u.connections() > 0 {
+		t.Error("the upstream was dialled")
+	}
+
+	p = &slipswitch.Proxy{Middleware: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(claimer{unwrapper{w}}, r) })
 	}}
 	g = startGateway(t, p, route("/", u))
 	if a := g.do(handshake("/a")); a.StatusCode != 101 {
@@ -452,6 +464,12 @@ func TestWrappedWriters(t *testing.T) {
 type unwrapper struct{ http.ResponseWriter }
 
 func (w unwrapper) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+type claimer struct{ unwrapper }
+
+func (w claimer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return w.ResponseWriter.(http.Hijacker).Hijack()
+}
 
 // TestFailedHijack frees the upstream's connection and the tunnel's place.
 func TestFailedHijack(t *testing.T) {
