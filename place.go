@@ -56,7 +56,7 @@ func (p *place) turn(to *leaf) bool {
 	from := p.leaf.Swap(to)
 	if to != nil {
 		for t := range p.tunnels {
-			t.pair.SetIdleTimeout(to.route.IdleTimeout)
+			t.follow(from, to)
 		}
 	}
 	p.departs(from, to, p.tunnels)
@@ -92,8 +92,8 @@ func (p *place) add(t *Tunnel, l *leaf, anyway bool) bool {
 	if !anyway && now == nil && len(p.tunnels) == 0 {
 		return false
 	}
-	if now != nil && now.route.IdleTimeout != l.route.IdleTimeout {
-		t.pair.SetIdleTimeout(now.route.IdleTimeout)
+	if now != nil {
+		t.follow(l, now)
 	}
 	if now != l {
 		p.departs(l, now, map[*Tunnel]struct{}{t: {}})
@@ -103,6 +103,17 @@ func (p *place) add(t *Tunnel, l *leaf, anyway bool) bool {
 	}
 	p.tunnels[t] = struct{}{}
 	return true
+}
+
+// follow gives an open tunnel what it takes over of the route that stands at
+// its place now, instead of from, which may be nil.
+func (t *Tunnel) follow(from, to *leaf) {
+	if from == nil || from.route.IdleTimeout != to.route.IdleTimeout {
+		t.pair.SetIdleTimeout(to.route.IdleTimeout)
+	}
+	if from == nil || from.route.PingEvery != to.route.PingEvery {
+		t.pair.SetPingEvery(to.route.PingEvery)
+	}
 }
 
 // leave removes a tunnel.

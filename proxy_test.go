@@ -241,7 +241,13 @@ func (g *gateway) put(routes ...slipswitch.Route) uint64 {
 // dial connects a raw client.
 func (g *gateway) dial() *peer {
 	g.t.Helper()
-	conn, err := net.Dial("tcp", g.addr)
+	return g.dialTo(g.addr)
+}
+
+// dialTo connects a raw client to another server of the same Proxy.
+func (g *gateway) dialTo(addr string) *peer {
+	g.t.Helper()
+	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		g.t.Fatal(err)
 	}

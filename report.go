@@ -38,6 +38,7 @@ const (
 	WhyIdle            Why = "idle"             // Route.IdleTimeout: no byte either way
 	WhyStall           Why = "stall"            // Route.StallTimeout: a peer took nothing
 	WhyLife            Why = "life"             // Route.LifeTimeout
+	WhyPing            Why = "ping"             // Route.PingEvery: a client sent nothing after a ping
 	WhyLinger          Why = "linger"           // 30 s without a byte after one side had ended
 	WhyRouteDeleted    Why = "route deleted"    // Route.OnDelete
 	WhyUpstreamRemoved Why = "upstream removed" // Route.OnUpstreamRemoved

@@ -99,9 +99,17 @@ type Route struct {
 	StallTimeout time.Duration `json:"-"`
 
 	// IdleTimeout ends a tunnel that has carried no byte, in either direction,
-	// for so long; a ping is bytes, too. A change applies to open tunnels.
-	// Zero: none.
+	// for so long; a ping is bytes, too, but not one of PingEvery. A change
+	// applies to open tunnels. Zero: none.
 	IdleTimeout time.Duration `json:"-"`
+
+	// PingEvery is how long nothing may come from the client of a WebSocket
+	// until the gateway sends it a ping: at least 1 s. When nothing comes for as
+	// long again, the tunnel ends: [WhyPing]. Whatever comes is answer enough.
+	// The upstream sees nothing of this, neither counts any of it as bytes or
+	// activity, and the idle timeout goes on. A change applies to open tunnels.
+	// Zero: no pings.
+	PingEvery time.Duration `json:"-"`
 
 	// LifeTimeout ends a tunnel so long after it was opened. Zero: none.
 	LifeTimeout time.Duration `json:"-"`
@@ -155,6 +163,7 @@ func (r *Route) Equal(other *Route) bool {
 		r.StreamTimeout == other.StreamTimeout &&
 		r.StallTimeout == other.StallTimeout &&
 		r.IdleTimeout == other.IdleTimeout &&
+		r.PingEvery == other.PingEvery &&
 		r.LifeTimeout == other.LifeTimeout &&
 		r.ActivitySize == other.ActivitySize &&
 		r.OnDelete == other.OnDelete &&
@@ -218,6 +227,9 @@ func (r *Route) validate(wrong func(field, value, want string)) {
 			wrong(t.field, t.value.String(), "must not be negative")
 		}
 	}
+	if r.PingEvery != 0 && r.PingEvery < time.Second {
+		wrong("pingEvery", r.PingEvery.String(), "must be 0 for no pings, or at least 1s: an answer takes its time")
+	}
 	if r.ActivitySize < 0 {
 		wrong("activitySize", fmt.Sprint(r.ActivitySize), "must be a number of bytes, or 0 for every message")
 	}
@@ -267,6 +279,7 @@ type routeJSON struct {
 	StreamTimeout    *durationText `json:"streamTimeout,omitzero"`
 	StallTimeout     *durationText `json:"stallTimeout,omitzero"`
 	IdleTimeout      *durationText `json:"idleTimeout,omitzero"`
+	PingEvery        *durationText `json:"pingEvery,omitzero"`
 	LifeTimeout      *durationText `json:"lifeTimeout,omitzero"`
 }
 
@@ -281,6 +294,7 @@ func (r *Route) json() *routeJSON {
 		StreamTimeout:    (*durationText)(&r.StreamTimeout),
 		StallTimeout:     (*durationText)(&r.StallTimeout),
 		IdleTimeout:      (*durationText)(&r.IdleTimeout),
+		PingEvery:        (*durationText)(&r.PingEvery),
 		LifeTimeout:      (*durationText)(&r.LifeTimeout),
 	}
 }

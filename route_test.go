@@ -28,6 +28,7 @@ func fullRoute() slipswitch.Route {
 		Protocols: []string{"spdy/3.1"}, OpaqueQuery: "skipWebSocketFrames=true", MaxBody: 1 << 30,
 		DialTimeout: 1 * time.Second, HandshakeTimeout: 2 * time.Second, HeaderTimeout: 3 * time.Second, StreamTimeout: 4 * time.Second,
 		StallTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, LifeTimeout: 90 * time.Minute,
+		PingEvery:         30 * time.Second,
 		ActivitySize:      14,
 		OnDelete:          slipswitch.Ending{Close: true, After: time.Minute, Window: 30 * time.Second, Code: 4001, Reason: "deleted"},
 		OnUpstreamRemoved: slipswitch.Ending{Close: true},
@@ -60,7 +61,7 @@ func TestRouteJSONRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`"idleTimeout":"2m0s"`, `"lifeTimeout":"1h30m0s"`, `"upstreams":["http://10.0.0.7:8080","https://10.0.0.8/base"]`,
+	for _, want := range []string{`"idleTimeout":"2m0s"`, `"pingEvery":"30s"`, `"lifeTimeout":"1h30m0s"`, `"upstreams":["http://10.0.0.7:8080","https://10.0.0.8/base"]`,
 		`"onDelete":{"close":true,"code":4001,"reason":"deleted","after":"1m0s","window":"30s"}`, `"onUpstreamRemoved":{"close":true}`} {
 		if !bytes.Contains(text, []byte(want)) {
 			t.Errorf("got %s; want %s in it", text, want)
@@ -138,6 +139,8 @@ func TestPutRefuses(t *testing.T) {
 		{"protocol", "protocols[0]", func(r *slipswitch.Route) { r.Protocols = []string{"SPDY"} }},
 		{"protocol h2c", "protocols[0]", func(r *slipswitch.Route) { r.Protocols = []string{"h2c"} }},
 		{"negative body", "maxBody", func(r *slipswitch.Route) { r.MaxBody = -1 }},
+		{"hasty pings", "pingEvery", func(r *slipswitch.Route) { r.PingEvery = time.Second - 1 }},
+		{"negative pings", "pingEvery", func(r *slipswitch.Route) { r.PingEvery = -time.Second }},
 		{"negative timeout", "idleTimeout", func(r *slipswitch.Route) { r.IdleTimeout = -1 }},
 		{"activity", "activitySize", func(r *slipswitch.Route) { r.ActivitySize = -1 }},
 		{"ending without close", "onDelete.close", func(r *slipswitch.Route) { r.OnDelete.After = time.Minute }},

@@ -391,6 +391,7 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 		Opaque:       x.opaque,
 		ActivitySize: route.ActivitySize,
 		IdleTimeout:  route.IdleTimeout,
+		PingEvery:    route.PingEvery,
 		StallTimeout: route.stallTimeout(),
 		LifeTimeout:  route.LifeTimeout,
 	})

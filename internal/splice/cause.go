@@ -49,6 +49,7 @@ const (
 	WhyIdle   Why = "idle"   // no byte either way for IdleTimeout
 	WhyStall  Why = "stall"  // a side took no byte for StallTimeout while there were some for it
 	WhyLife   Why = "life"   // LifeTimeout is over
+	WhyPing   Why = "ping"   // the client sent nothing after a ping, for PongTimeout
 	WhyLinger Why = "linger" // one side had ended, and nothing moved for LingerTimeout
 )
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -16,15 +17,20 @@ import (
 // script is what one peer does: it sends its stream in pieces, pausing now and then, and shuts down.
 type script struct {
 	stream []byte
+	bounds []int // where frames end, before the first broken one
 	pieces []int
 	pause  int
+	rest   time.Duration // between two frames
 }
 
 // newScript makes a random stream of frames, sometimes broken ones.
 func newScript(r *rand.Rand, from splice.Side) script {
 	var s script
-	open := false
+	open, broken := false, false
 	for range r.IntN(12) {
+		if !broken {
+			s.bounds = append(s.bounds, len(s.stream))
+		}
 		n := 0
 		switch r.IntN(5) {
 		case 0, 1:
@@ -42,6 +48,7 @@ func newScript(r *rand.Rand, from splice.Side) script {
 		case 1:
 			if r.IntN(4) == 0 {
 				s.stream = append(s.stream, noise(r.IntN(100_000))...)
+				broken = true
 			}
 		default:
 			opcode := byte(2)
@@ -53,6 +60,9 @@ func newScript(r *rand.Rand, from splice.Side) script {
 			s.stream = append(s.stream, frame(from, opcode, final, noise(n))...)
 		}
 	}
+	if !broken {
+		s.bounds = append(s.bounds, len(s.stream))
+	}
 	if cut := len(s.stream); cut > 0 && r.IntN(4) == 0 {
 		s.stream = s.stream[:r.IntN(cut)]
 	}
@@ -63,17 +73,35 @@ func newScript(r *rand.Rand, from splice.Side) script {
 	return s
 }
 
-func (s script) play(c *net.TCPConn) {
-	rest := s.stream
-	for i := 0; len(rest) > 0; i++ {
-		n := min(s.pieces[i%len(s.pieces)], len(rest))
-		if i > 2000 {
-			n = len(rest) // enough of small pieces
+// play sends the script from an offset on. Between two frames it sends the pongs that are waiting.
+func (s script) play(c *net.TCPConn, from int, pongs <-chan []byte) {
+	for i, at := 0, from; ; i++ {
+		if slices.Contains(s.bounds, at) {
+			select {
+			case pong := <-pongs:
+				cut := i % (len(pong) + 1)
+				c.Write(pong[:cut])
+				runtime.Gosched()
+				c.Write(pong[cut:])
+			case <-time.After(s.rest):
+			}
 		}
-		if _, err := c.Write(rest[:n]); err != nil {
+		if at >= len(s.stream) {
+			break
+		}
+		n := min(s.pieces[i%len(s.pieces)], len(s.stream)-at)
+		if i > 2000 {
+			n = len(s.stream) - at // enough of small pieces
+		}
+		for _, bound := range s.bounds {
+			if bound > at {
+				n = min(n, bound-at)
+			}
+		}
+		if _, err := c.Write(s.stream[at : at+n]); err != nil {
 			return
 		}
-		rest = rest[n:]
+		at += n
 		if i%s.pause == 0 {
 			runtime.Gosched()
 		}
@@ -81,33 +109,88 @@ func (s script) play(c *net.TCPConn) {
 	c.CloseWrite()
 }
 
-// heard is what comes out of a connection.
-func heard(c *net.TCPConn) ([]byte, error) {
+// heard is what comes out of a connection. The gateway's pings in it are answered.
+func heard(c *net.TCPConn, payload func() []byte, pongs chan<- []byte) (all []byte, err error) {
 	c.SetReadDeadline(time.Now().Add(wait))
-	return io.ReadAll(c)
+	b := make([]byte, 64<<10)
+	for known := 0; ; {
+		n, err := c.Read(b)
+		all = append(all, b[:n]...)
+		if payload := payload(); payload != nil {
+			ping := frame(splice.Upstream, 9, true, payload)
+			for {
+				at := bytes.Index(all[known:], ping)
+				if at < 0 {
+					break
+				}
+				known += at + len(ping)
+				select {
+				case pongs <- frame(splice.Client, 10, true, payload):
+				default:
+				}
+			}
+		}
+		if err == io.EOF {
+			return all, nil
+		}
+		if err != nil {
+			return all, err
+		}
+	}
+}
+
+// withoutPings takes the gateway's pings out of what a client has heard of a script: they must be between its frames.
+func withoutPings(got []byte, s script, payload []byte) (rest []byte, n int) {
+	ping := frame(splice.Upstream, 9, true, payload)
+	for len(got) > 0 {
+		if slices.Contains(s.bounds, len(rest)) && bytes.HasPrefix(got, ping) {
+			got = got[len(ping):]
+			n++
+			continue
+		}
+		take := len(got)
+		for _, bound := range s.bounds {
+			if bound > len(rest) {
+				take = min(take, bound-len(rest))
+			}
+		}
+		rest, got = append(rest, got[:take]...), got[take:]
+	}
+	return rest, n
 }
 
 // differential plays two scripts over a tunnel and wants each peer to hear what it would over a direct connection:
-// all of it, and then the end.
-func differential(t *testing.T, e *splice.Engine, seed uint64) {
+// all of it, and then the end. With pings the client is sent one wherever there is a place; it returns how many.
+func differential(t *testing.T, e *splice.Engine, seed uint64, pings bool) (sent int) {
 	r := rand.New(rand.NewPCG(seed, 3))
 	scripts := [2]script{newScript(r, splice.Client), newScript(r, splice.Upstream)}
 	early := [2]int{r.IntN(min(len(scripts[0].stream), 5000) + 1), r.IntN(min(len(scripts[1].stream), 5000) + 1)}
-	tun := open(t, e, splice.Config{
+	config := splice.Config{
 		FromClient:   scripts[0].stream[:early[0]],
 		FromUpstream: scripts[1].stream[:early[1]],
-	})
+	}
+	if pings {
+		config.PingEvery, config.PongTimeout = 1, wait
+		scripts[0].rest, scripts[1].rest = time.Millisecond, time.Millisecond
+	}
+	tun := open(t, e, config)
+	pongs := make(chan []byte, 1000)
 	var wg sync.WaitGroup
 	var got [2][]byte
 	var errs [2]error
 	for side, c := range []*net.TCPConn{tun.client, tun.upstream} {
-		s := scripts[side]
-		s.stream = s.stream[early[side]:]
-		wg.Go(func() { s.play(c) })
-		wg.Go(func() { got[1-side], errs[1-side] = heard(c) })
+		var answers chan []byte
+		if side == int(splice.Client) {
+			answers = pongs
+		}
+		wg.Go(func() { scripts[side].play(c, early[side], answers) })
+		wg.Go(func() { got[1-side], errs[1-side] = heard(c, tun.pair.PingPayload, answers) })
 	}
 	wg.Wait()
 	end := tun.end()
+	if payload := tun.pair.PingPayload(); payload != nil {
+		got[splice.Upstream], sent = withoutPings(got[splice.Upstream], scripts[splice.Upstream], payload)
+	}
 	for side := range got {
 		want := scripts[side].stream
 		if errs[side] != nil || !bytes.Equal(got[side], want) {
@@ -121,12 +204,17 @@ func differential(t *testing.T, e *splice.Engine, seed uint64) {
 	if end.How != splice.FIN && end.How != splice.CloseFrame {
 		t.Errorf("seed %d: ended by %+v", seed, end.Cause)
 	}
+	return sent
 }
 
 func TestDifferential(t *testing.T) {
 	onPumps(t, func(t *testing.T, e *splice.Engine) {
+		pings := 0
 		for seed := range uint64(150) {
-			differential(t, e, seed)
+			pings += differential(t, e, seed, seed%2 == 1)
+		}
+		if pings < 10 {
+			t.Errorf("only %d pings", pings)
 		}
 	})
 }
@@ -134,10 +222,12 @@ func TestDifferential(t *testing.T) {
 // FuzzDifferential looks for a stream, segmentation and pauses that the engine carries differently from a wire.
 func FuzzDifferential(f *testing.F) {
 	for seed := range uint64(4) { // 3 on the portable pump was an end once that was taken for a reset
-		f.Add(seed, false)
-		f.Add(seed, true)
+		f.Add(seed, false, false)
+		f.Add(seed, true, false)
+		f.Add(seed, false, true)
+		f.Add(seed, true, true)
 	}
-	f.Fuzz(func(t *testing.T, seed uint64, portable bool) {
-		differential(t, &splice.Engine{Portable: portable}, seed)
+	f.Fuzz(func(t *testing.T, seed uint64, portable, pings bool) {
+		differential(t, &splice.Engine{Portable: portable}, seed, pings)
 	})
 }

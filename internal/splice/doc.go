@@ -63,5 +63,6 @@
 // # Clocks
 //
 // There is one timing wheel with ticks of 50 ms, and one goroutine for it. A deadline that is put off by every byte stays
-// where it is in the wheel and is looked at again when it comes up.
+// where it is in the wheel and is looked at again when it comes up. What a client is owed in pings is looked at in the
+// same way, by the tunnel's own entry; see ping.go.
 package splice

@@ -61,6 +61,10 @@ type Config struct {
 	LifeTimeout   time.Duration // since Start; zero means none
 	LingerTimeout time.Duration // without a byte after one side has ended; zero means 30 s
 
+	// PingEvery is how long nothing may come from the client until it is sent a ping. When nothing comes for another
+	// PongTimeout then (zero: PingEvery), the tunnel ends. Zero means no pings, and opaque tunnels get none.
+	PingEvery, PongTimeout time.Duration
+
 	// Ended is called exactly once, when both connections are closed. It must not block.
 	// It may be called before Start returns.
 	Ended func(End)

@@ -19,3 +19,11 @@ func (c Clock) Forget(e *Entry) { c.c.forget(&e.entry) }
 func NewEntry(expire func()) *Entry { return &Entry{entry{expire: expire}} }
 
 const Tick = tick
+
+// PingPayload is what pings of the tunnel carry; nil before the first.
+func (p *Pair) PingPayload() []byte {
+	if ps := p.pings.Load(); ps != nil && ps.ours.Load() {
+		return ps.payload[:]
+	}
+	return nil
+}

@@ -10,6 +10,7 @@ import (
 // flow is one direction of a tunnel: what came from one side and is for the other. Its carrier owns it;
 // the counters may be read by anybody.
 type flow struct {
+	pair   *Pair
 	from   Side
 	opaque atomic.Bool
 
@@ -28,43 +29,68 @@ type flow struct {
 	eof    bool // its side has ended
 }
 
-func (f *flow) init(from Side, opaque bool, activitySize int) {
-	f.from = from
+func (f *flow) init(p *Pair, from Side, opaque bool, activitySize int) {
+	f.pair, f.from = p, from
 	f.opaque.Store(opaque)
 	f.frames.Masked = from == Client
 	f.activitySize = uint64(max(activitySize, 0))
 }
 
-// take looks at bytes that came from the flow's side and returns how many of them are for the other. With ending set
-// the flow is sealed at the first boundary.
-func (f *flow) take(p []byte, now int64, ending bool) (keep int) {
-	f.lastData.Store(now)
-	for rest := p; len(rest) > 0; {
+// take looks at bytes that came from the flow's side and returns those that are for the other, in the memory of p. Answers
+// to pings of ours are not; what may be the beginning of one is set aside for unread. With ending set the flow is sealed at
+// the first boundary.
+func (f *flow) take(p []byte, now int64, ending bool) (keep []byte) {
+	answers := f.answers()
+	if answers != nil {
+		answers.partial = 0
+	}
+	came := false // more than answers
+	kept := 0
+	for at := 0; at < len(p); {
+		n, ended := len(p)-at, false
+		if !f.opaque.Load() {
+			if answers != nil && f.frames.Boundary() {
+				n, whole := answers.answer(p[at:])
+				if whole {
+					answers.answered.Store(now)
+				} else if n > 0 {
+					answers.partial = copy(answers.part[:], p[at:])
+				}
+				if n > 0 {
+					at += n
+					continue
+				}
+			}
+			n, ended = f.frames.Next(p[at:])
+			if f.frames.Violated() {
+				f.opaque.Store(true)
+				continue
+			}
+		}
+		if !f.sealed {
+			if kept < at {
+				copy(p[kept:], p[at:at+n])
+			}
+			kept += n
+		}
+		at += n
+		came = true
 		if f.opaque.Load() {
 			f.active.Store(now)
-			if !f.sealed {
-				keep += len(rest)
-			}
 			break
-		}
-		n, ended := f.frames.Next(rest)
-		if f.frames.Violated() {
-			f.opaque.Store(true)
-			continue
-		}
-		rest = rest[n:]
-		if !f.sealed {
-			keep += n
 		}
 		f.judge(ended, now)
 		if ended && ending {
 			f.seal()
 		}
 	}
-	if keep > 0 {
-		f.bytes.Add(int64(keep))
+	if came {
+		f.lastData.Store(now)
 	}
-	return keep
+	if kept > 0 {
+		f.bytes.Add(int64(kept))
+	}
+	return p[:kept]
 }
 
 // skip is take for n bytes of the current frame's payload, or of an opaque flow, that nobody looks at.
@@ -86,6 +112,9 @@ func (f *flow) skip(n int, now int64, ending bool) {
 func (f *flow) judge(ended bool, now int64) {
 	h := f.frames.Frame()
 	if !h.Data() {
+		if ended && h.Opcode == wsframe.Ping && f.from == Upstream {
+			f.pair.asked(now)
+		}
 		return
 	}
 	if ended && h.Final {

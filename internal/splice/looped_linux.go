@@ -45,6 +45,9 @@ func (h *held) empty() bool { return h.piped == 0 && len(h.bytes) == 0 }
 // poke implements carrier.
 func (t *looped) poke() { t.loop.post(t) }
 
+// look implements carrier.
+func (t *looped) look() { t.loop.post(t) }
+
 // rest implements carrier: a quiet tunnel has nothing.
 func (t *looped) rest(int64) int64 { return 0 }
 
@@ -134,7 +137,7 @@ func (t *looped) pump(f *flow) {
 
 // move reads once and writes what came. It returns how many bytes that were.
 func (t *looped) move(f *flow) int {
-	src, dst := &t.ends[f.from], &t.ends[f.from.other()]
+	src := &t.ends[f.from]
 	order := t.pair.order.Load()
 	if n, ok := t.spliceable(f); ok {
 		return t.splice(f, n, order != nil)
@@ -143,7 +146,8 @@ func (t *looped) move(f *flow) int {
 	if t.loop.machine.held.Load() > heldMuch {
 		buffer = buffer[:heldLittle]
 	}
-	n, errno := read(src.fd, buffer)
+	early := f.unread(buffer)
+	n, errno := read(src.fd, buffer[early:])
 	switch {
 	case errno == unix.EAGAIN:
 		src.readable = false
@@ -151,21 +155,23 @@ func (t *looped) move(f *flow) int {
 	case errno != 0:
 		t.broke(f.from, errno)
 		t.endOf(f)
-		return 0
 	case n == 0:
 		t.endOf(f)
-		return 0
+	case early+n < len(buffer):
+		if src.short && !src.last {
+			src.readable = false
+		}
 	}
-	if n < len(buffer) && src.short && !src.last {
-		src.readable = false
-	}
-	h := &t.held[f.from]
-	h.large = n == len(buffer)
-	b := buffer[:n]
-	b = b[:f.take(b, t.loop.now, order != nil)]
+	t.held[f.from].large = early+n == len(buffer)
+	t.pass(f, f.take(buffer[:early+n], t.loop.now, order != nil))
 	t.pair.note(f, t.loop.now)
-	got := n
-	for len(b) > 0 {
+	return n
+}
+
+// pass writes bytes to the flow's receiver, and holds what that does not take. They are in the loop's buffer.
+func (t *looped) pass(f *flow, b []byte) {
+	dst := &t.ends[f.from.other()]
+	for len(b) > 0 && !dst.broken {
 		n, errno := write(dst.fd, b)
 		if errno == unix.EAGAIN {
 			dst.full = true
@@ -179,7 +185,6 @@ func (t *looped) move(f *flow) int {
 		}
 		b = b[n:]
 	}
-	return got
 }
 
 // spliceMin is how much of a frame must be to come for the kernel to move it: below that, copying costs less.
@@ -334,6 +339,9 @@ func (t *looped) settle() {
 		return
 	}
 	if t.pair.half.Load() == nil {
+		if t.ping(); t.resetAt != 0 {
+			t.abort()
+		}
 		return
 	}
 	done := true
@@ -348,6 +356,22 @@ func (t *looped) settle() {
 	if done {
 		t.pair.fail(Cause{By: t.pair.half.Load().by, How: FIN})
 		t.close()
+	}
+}
+
+// ping sends the client a ping if it is due one, or ends the tunnel if it has left one unanswered.
+func (t *looped) ping() {
+	p, f, client := t.pair, &t.pair.flows[Upstream], &t.ends[Client]
+	at, answer := p.pulse()
+	switch {
+	case at == 0 || at > t.loop.now || !t.held[Upstream].empty() || client.full:
+	case !answer:
+		if f.frames.Boundary() {
+			t.keep(f, p.ping(t.loop.now))
+			t.flush(f)
+		}
+	default:
+		p.unanswered(arriving(client.fd), t.loop.now)
 	}
 }
 

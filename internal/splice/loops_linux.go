@@ -87,7 +87,7 @@ func (ls *loops) carry(p *Pair, c Config) bool {
 	for side, early := range [][]byte{c.FromClient, c.FromUpstream} {
 		if len(early) > 0 {
 			f := &p.flows[side]
-			t.keep(f, early[:f.take(early, p.machine.clock.now(), false)])
+			t.keep(f, f.take(early, p.machine.clock.now(), false))
 			p.note(f, p.machine.clock.now())
 		}
 	}

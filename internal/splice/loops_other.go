@@ -17,5 +17,8 @@ func (l *loops) carry(*Pair, Config) bool { return false }
 // sendQueueEmpty: if handled is false, it has performed no work.
 func sendQueueEmpty(*net.TCPConn) (empty, handled bool) { return false, false }
 
+// stillArriving: where it cannot be told, all has arrived.
+func stillArriving(*net.TCPConn) bool { return false }
+
 // wasReset: where it cannot be told, it was not.
 func wasReset(*net.TCPConn) bool { return false }

@@ -17,6 +17,7 @@ type Pair struct {
 	stallTimeout, lifeTimeout, lingerTimeout int64
 
 	timer    entry
+	pings    atomic.Pointer[pings] // nil: never any
 	cause    atomic.Pointer[Cause]
 	order    atomic.Pointer[order]
 	half     atomic.Pointer[half]
@@ -27,6 +28,8 @@ type Pair struct {
 type carrier interface {
 	// poke makes the carrier look at the pair's order and at deadlines of its own. It does not block.
 	poke()
+	// look makes the carrier look whether the client is due a ping, or has left one unanswered. It does not block.
+	look()
 	// rest makes the carrier give back what a quiet tunnel needs no more. It returns when to ask again, or 0.
 	rest(now int64) (again int64)
 }
@@ -54,7 +57,13 @@ func newPair(m *machine, c Config) *Pair {
 	p.idleTimeout.Store(int64(c.IdleTimeout))
 	p.timer.expire = p.expire
 	for side := range p.flows {
-		p.flows[side].init(Side(side), c.Opaque, c.ActivitySize)
+		p.flows[side].init(p, Side(side), c.Opaque, c.ActivitySize)
+	}
+	if c.PingEvery > 0 {
+		ps := new(pings)
+		ps.every.Store(int64(c.PingEvery))
+		ps.patience.Store(int64(c.PongTimeout))
+		p.pings.Store(ps)
 	}
 	return p
 }
@@ -143,6 +152,9 @@ func (p *Pair) arm() {
 	if at, _ := p.deadline(p.machine.clock.now()); at > 0 {
 		p.machine.clock.wake(&p.timer, at)
 	}
+	if at, _ := p.pulse(); at > 0 {
+		p.machine.clock.wake(&p.timer, at)
+	}
 }
 
 // expire looks at the pair's clocks, on the goroutine of the machine's.
@@ -154,6 +166,13 @@ func (p *Pair) expire() {
 	now := p.machine.clock.now()
 	if again := p.carrier.rest(now); again != 0 {
 		p.machine.clock.wake(&p.timer, again)
+	}
+	if at, _ := p.pulse(); at > 0 {
+		if at <= now {
+			p.carrier.look()
+			at = now + p.pings.Load().every.Load() // if nothing comes of it yet
+		}
+		p.machine.clock.wake(&p.timer, at)
 	}
 	at, why := p.deadline(now)
 	switch {

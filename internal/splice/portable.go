@@ -86,13 +86,15 @@ func (t *portable) carry(f *flow, early []byte) {
 		if !t.obey(f) {
 			return
 		}
-		n, err := src.Read(buffer)
-		if n > 0 && !t.pass(f, buffer[:n]) {
+		early := f.unread(buffer)
+		n, err := src.Read(buffer[early:])
+		f.eof = err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+		if (n > 0 || f.eof) && !t.pass(f, buffer[:early+n]) {
 			return
 		}
 		switch {
 		case err == nil:
-			if n == quietSize && len(buffer) == quietSize {
+			if early+n == quietSize && len(buffer) == quietSize {
 				buffer = p.machine.buffers.take()
 				t.warmed(f, true)
 			}
@@ -150,7 +152,7 @@ func (t *portable) pass(f *flow, b []byte) bool {
 	now := p.machine.clock.now()
 	keep := f.take(b, now, p.order.Load() != nil)
 	p.note(f, now)
-	return t.write(f, b[:keep])
+	return t.write(f, keep)
 }
 
 // write writes to the flow's receiver. It reports whether the flow goes on.
@@ -180,10 +182,13 @@ func (t *portable) obey(f *flow) bool {
 	parted := t.ends[dst].parted != 0
 	t.mu.Unlock()
 	o := p.order.Load()
-	if stop || o == nil {
-		return !stop
+	if stop {
+		return false
 	}
 	now := p.machine.clock.now()
+	if o == nil {
+		return src == Client || t.ping(f, now)
+	}
 	if !parted {
 		f.seal()
 		if !f.sealed && now >= o.at+boundaryWait {
@@ -205,6 +210,22 @@ func (t *portable) obey(f *flow) bool {
 		t.mu.Unlock()
 	}
 	t.part(now)
+	return true
+}
+
+// ping sends the client a ping if it is due one, or ends the tunnel if it has left one unanswered. It reports whether the
+// upstream's flow goes on.
+func (t *portable) ping(f *flow, now int64) bool {
+	p := t.pair
+	at, answer := p.pulse()
+	if at == 0 || at > now {
+		return true
+	}
+	if !answer {
+		return !f.frames.Boundary() || t.write(f, p.ping(now))
+	}
+	tcp, ok := socket(t.conns[Client]).(*net.TCPConn)
+	p.unanswered(ok && stillArriving(tcp), now)
 	return true
 }
 
@@ -330,6 +351,9 @@ func (t *portable) poke() {
 	}
 	t.schedule()
 }
+
+// look implements carrier. The upstream's flow is the one that writes to the client.
+func (t *portable) look() { t.conns[Upstream].SetReadDeadline(past) }
 
 // kill makes both goroutines leave at once.
 func (t *portable) kill() {

@@ -16,6 +16,8 @@ import (
 	"github.com/slipswitch/slipswitch/internal/splice"
 )
 
+const hasTCPInfo = true
+
 // pipesOpen counts this process's descriptors of pipes.
 func pipesOpen() (n int) {
 	names, _ := filepath.Glob("/proc/self/fd/*")
@@ -49,7 +51,7 @@ func TestQuietTunnelIsTwoDescriptors(t *testing.T) {
 	before := len(descriptors())
 	var tunnels []*tunnel
 	for range n {
-		tunnels = append(tunnels, open(t, &e, splice.Config{IdleTimeout: time.Hour}))
+		tunnels = append(tunnels, open(t, &e, splice.Config{IdleTimeout: time.Hour, PingEvery: time.Hour}))
 	}
 	for i, tun := range append(tunnels, first) {
 		data := message(splice.Upstream, noise(128<<10+i))

@@ -31,6 +31,22 @@ func queueEmpty(fd int) bool {
 	return err != nil || n == 0 || dead(fd)
 }
 
+// stillArriving reports whether something that was sent has not been acknowledged yet, by a peer that is there:
+// it is slow, or does not read.
+func stillArriving(conn *net.TCPConn) (yes bool) {
+	if raw, err := conn.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { yes = arriving(int(fd)) })
+	}
+	return yes
+}
+
+// arriving is stillArriving for a descriptor. That a segment, or a probe for room, must be sent again is nothing unusual; three
+// times without an answer are.
+func arriving(fd int) bool {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err == nil && !queueEmpty(fd) && info.Retransmits < 3 && info.Probes < 3
+}
+
 func dead(fd int) bool {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	return err == nil && info.State == unix.BPF_TCP_CLOSE

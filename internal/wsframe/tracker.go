@@ -1,5 +1,5 @@
 // Package wsframe follows the frames of a WebSocket connection (RFC 6455, section 5.2) without
-// looking at what is in them, and writes the one control frame a gateway may add: Close.
+// looking at what is in them, and writes the control frames a gateway may add: Close and Ping.
 //
 // It exists for one question, asked of a stream that somebody else speaks: is this byte the last of a
 // frame, so that a frame of our own may follow it? Counting messages and reading a Close frame's code
@@ -243,6 +243,11 @@ func AppendClose(b []byte, code uint16, reason string, key *[4]byte) []byte {
 		}
 	}
 	return b
+}
+
+// AppendPing appends a Ping frame for a client to b. The payload is at most MaxControl bytes.
+func AppendPing(b, payload []byte) []byte {
+	return append(append(b, 0x80|Ping, byte(len(payload))), payload...)
 }
 
 // cut returns the longest beginning of s that is valid UTF-8 and at most limit bytes long.

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package splice_test
+
+const hasTCPInfo = false
