@@ -79,6 +79,7 @@ func (p *Proxy) Drain(filter func(*Tunnel) bool, window time.Duration, code uint
 // back is not to come back with all others.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.start.Do(p.init)
+	defer p.end()
 	empty := p.tunnels.close()
 	window := 30 * time.Second
 	if deadline, ok := ctx.Deadline(); ok {
@@ -109,6 +110,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 // at once, and have ended 12 s later.
 func (p *Proxy) Close() {
 	p.start.Do(p.init)
+	defer p.end()
 	p.tunnels.close()
 	for t := range p.Tunnels() {
 		t.shutDown()

@@ -23,3 +23,17 @@ func (q *reports) Add(r CloseReport)     { q.add(r) }
 func (q *reports) Done() <-chan struct{} { return q.done() }
 func (q *reports) Bursts() []Burst       { return q.bursts.all() }
 func (q *reports) Closes() []CloseReport { return q.closes.all() }
+
+// Checkers and Probes return how many there are: of none is left what nobody
+// asks for.
+func (p *Proxy) Checkers() int {
+	p.picker.mu.Lock()
+	defer p.picker.mu.Unlock()
+	return len(p.picker.checkers)
+}
+
+func (p *Proxy) Probes() int {
+	p.picker.mu.Lock()
+	defer p.picker.mu.Unlock()
+	return len(p.picker.probes)
+}

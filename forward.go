@@ -132,7 +132,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(p.dialContext(r.Context(), x.match))
-	c := p.picker.among(targets, p.stuck(r.Header, x, targets))
+	c := p.picker.among(x.match.leaf, targets, p.stuck(r.Header, x, targets))
 	route.outgoing(r.Header, r.Trailer)
 	w := &watch{exchange: x, route: route, choice: c, place: x.match.leaf.place, cancel: cancel}
 	w.header.expire = func() { cancel(errHeaderTimeout) }
@@ -154,7 +154,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.URL = t.url(x.match, query, force)
+		r.URL = t.url(x.match.forwardPath(t), query, force)
 		if r.Host == "" && t.scheme == schemeUnix { // or the URL's would be taken
 			r.Host = "localhost"
 		}
@@ -178,7 +178,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // url returns where to send a request: the path exactly as it is spelt.
-func (t *target) url(m Match, query string, force bool) *url.URL {
+func (t *target) url(path, query string, force bool) *url.URL {
 	u := &url.URL{Scheme: "http", Host: t.addr, RawQuery: query, ForceQuery: force}
 	switch t.scheme {
 	case schemeHTTPS:
@@ -186,7 +186,6 @@ func (t *target) url(m Match, query string, force bool) *url.URL {
 	case schemeUnix:
 		u.Host = socketHost(t.addr)
 	}
-	path := m.forwardPath(t)
 	if strings.HasPrefix(path, "//") {
 		u.RawPath = path
 		u.Path, _ = url.PathUnescape(path)

@@ -389,6 +389,9 @@ func TestUploadKeepsMemoryFlat(t *testing.T) {
 		quarter := slices.Max(sizes[:len(sizes)/4])
 		grown := slices.Max(sizes) - quarter
 		t.Logf("%s: from %d KiB by at most %d KiB", name, quarter>>10, grown>>10)
+		if raceEnabled && name == "resident memory" {
+			continue // the detector's own, which depends on what has run before
+		}
 		if grown > 1<<20 {
 			t.Errorf("%s has grown by %d KiB; want at most 1024", name, grown>>10)
 		}

@@ -10,15 +10,22 @@ import (
 
 // Of several upstreams the less loaded of two random ones is asked, the next
 // when it cannot be reached. One that could not be reached is passed over for a
-// while, at first for a second, unless there is no other. (The least loaded of
+// while, at first for a second, unless there is no other; so is one that fails
+// its check (check.go). (The least loaded of
 // all would be overrun by all gateways at once when it has just come up.)
 //
 // A picker knows how loaded the addresses are, for all routes; only those that
 // stand beside others in a route, since there is no choice otherwise.
 type picker struct {
+	proxy *Proxy
+
 	mu    sync.Mutex
 	loads map[address]*load
 	sweep int // at so many, what has expired is thrown out
+
+	checkers map[*place]*checker
+	probes   map[probeKey]*probe
+	checking int // how many checks are being made
 }
 
 type address struct {
@@ -29,7 +36,9 @@ type address struct {
 type load struct {
 	inUse    int // requests and tunnels
 	failures int // in a row
+	since    time.Time
 	until    time.Time
+	err      error // of the last failure
 }
 
 const maxEjection = 30 * time.Second
@@ -39,6 +48,7 @@ func (t *target) address() address { return address{t.scheme, t.addr} }
 // A choice is one request's, or tunnel's, among the targets that its route has.
 type choice struct {
 	picker  *picker
+	leaf    *leaf // the request's
 	targets []target
 	first   int // the target to try first; -1: none in particular
 	tried   []bool
@@ -47,8 +57,8 @@ type choice struct {
 }
 
 // among begins a choice. Its end must be called.
-func (p *picker) among(targets []target, first int) *choice {
-	return &choice{picker: p, targets: targets, first: first}
+func (p *picker) among(l *leaf, targets []target, first int) *choice {
+	return &choice{picker: p, leaf: l, targets: targets, first: first}
 }
 
 // next takes the next target to try, or nil.
@@ -65,9 +75,10 @@ func (c *choice) next() *target {
 	defer p.mu.Unlock()
 	if c.tried == nil {
 		c.tried = make([]bool, len(c.targets))
+		p.watch(c.leaf)
 	}
 	i := c.first
-	if c.first = -1; i < 0 || p.ejected(&c.targets[i], time.Now()) {
+	if c.first = -1; i < 0 || c.ejected(i, time.Now()) {
 		i = c.better(c.draw(-1))
 	}
 	if i < 0 {
@@ -106,12 +117,12 @@ func (c *choice) better(i int) int {
 func (c *choice) draw(but int) int {
 	now := time.Now()
 	for _, ejected := range []bool{false, true} {
-		if ejected && but >= 0 && !c.picker.ejected(&c.targets[but], now) {
+		if ejected && but >= 0 && !c.ejected(but, now) {
 			break
 		}
 		drawn, sum := -1, 0
 		for i := range c.targets {
-			if i == but || c.tried[i] || c.picker.ejected(&c.targets[i], now) != ejected {
+			if i == but || c.tried[i] || c.ejected(i, now) != ejected {
 				continue
 			}
 			weight := int(c.targets[i].weight)
@@ -136,18 +147,23 @@ func (c *choice) worked() {
 	c.taken.failures, c.taken.until = 0, time.Time{}
 }
 
-func (c *choice) failed() {
+// failed gives back what was taken.
+func (c *choice) failed(err error) {
 	if c.taken == nil {
 		return
 	}
 	c.picker.mu.Lock()
 	defer c.picker.mu.Unlock()
-	c.taken.eject()
+	c.taken.eject(err)
 	c.giveBack()
 }
 
-func (l *load) eject() {
-	l.until = time.Now().Add(min(time.Second<<min(l.failures, 10), maxEjection))
+func (l *load) eject(err error) {
+	now := time.Now()
+	if l.err = err; l.failures == 0 {
+		l.since = now
+	}
+	l.until = now.Add(min(time.Second<<min(l.failures, 10), maxEjection))
 	l.failures++
 }
 
@@ -179,9 +195,32 @@ func (c *choice) giveBack() {
 	}
 }
 
-func (p *picker) ejected(t *target, now time.Time) bool {
-	l := p.loads[t.address()]
-	return l != nil && now.Before(l.until)
+func (c *choice) ejected(i int, now time.Time) bool {
+	_, err := c.picker.ejection(c.leaf, &c.targets[i], now)
+	return err != nil
+}
+
+// ejection returns since when and why a leaf's target is passed over; a nil
+// error if it is not. The lock is held.
+func (p *picker) ejection(l *leaf, t *target, now time.Time) (since time.Time, err error) {
+	if l.route.Check.Path != "" {
+		if b := p.probes[l.route.probeKey(t)]; b != nil && b.failures >= fall {
+			return b.since, b.err
+		}
+	}
+	if l := p.loads[t.address()]; l != nil && now.Before(l.until) {
+		return l.since, l.err
+	}
+	return time.Time{}, nil
+}
+
+// reached notes that a check has reached a target. The lock is held.
+func (p *picker) reached(t *target) {
+	if l := p.loads[t.address()]; l != nil {
+		if l.failures, l.until = 0, (time.Time{}); l.inUse == 0 {
+			delete(p.loads, t.address())
+		}
+	}
 }
 
 // load returns the load of a target's address. The lock is held.
@@ -222,7 +261,7 @@ func tryEach[T any](c *choice, attempt func(*target) (T, error)) (result T, err 
 		if errors.Is(failed.err, context.Canceled) {
 			break
 		}
-		c.failed()
+		c.failed(failed.err)
 	}
 	return result, err
 }

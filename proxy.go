@@ -157,6 +157,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 
 func (p *Proxy) init() {
 	p.life, p.end = context.WithCancel(context.Background())
+	p.picker.proxy = p
 	p.sticky = p.stickyKey()
 	p.dialer.init(p)
 	for i, dial := range p.dialer.ways {

@@ -57,6 +57,9 @@ type Route struct {
 	// Sticky keeps clients at the upstream that they were led to first.
 	Sticky *Sticky `json:"sticky,omitempty"`
 
+	// Check asks several fixed Upstreams again and again whether they are well.
+	Check Check `json:"check,omitzero"`
+
 	// Headers are rules for header fields.
 	Headers *Headers `json:"headers,omitempty"`
 
@@ -151,6 +154,7 @@ func (r *Route) Equal(other *Route) bool {
 		r.SameOrigin == other.SameOrigin &&
 		r.Resolve == other.Resolve &&
 		r.Sticky.equal(other.Sticky) &&
+		r.Check == other.Check &&
 		r.Headers.equal(other.Headers) &&
 		r.UpstreamHost == other.UpstreamHost &&
 		r.TLSProfile == other.TLSProfile &&
@@ -207,6 +211,7 @@ func (r *Route) validate(wrong func(field, value, want string)) {
 		}
 	}
 	r.Sticky.validate(wrong)
+	r.Check.validate(r, wrong)
 	r.Headers.validate(wrong)
 	if r.MaxBody < 0 {
 		wrong("maxBody", fmt.Sprint(r.MaxBody), "must be a number of bytes, or 0 for no limit")
@@ -247,7 +252,7 @@ func (r *Route) validate(wrong func(field, value, want string)) {
 // it cannot be near it.
 func (r *Route) jsonSize() int {
 	n := len(r.Host) + len(r.Path) + len(r.UpstreamHost) + len(r.TLSProfile) + len(r.OpaqueQuery) + len(r.Meta) +
-		len(r.OnDelete.Reason) + len(r.OnUpstreamRemoved.Reason) + r.Headers.size()
+		len(r.OnDelete.Reason) + len(r.OnUpstreamRemoved.Reason) + len(r.Check.Path) + r.Headers.size()
 	if r.Sticky != nil {
 		n += len(r.Sticky.Cookie) + len(r.Sticky.Path) + 64
 	}
@@ -316,7 +321,7 @@ func (r *Route) UnmarshalJSON(data []byte) error {
 
 // DecodeRoute reads a route as a store keeps it, maybe for a later version of
 // this package: fields that routes do not have are no error, but returned. In
-// upstreams and endings they are left out. In all else it is UnmarshalJSON.
+// upstreams, checks and endings they are left out. In all else it is UnmarshalJSON.
 func DecodeRoute(data []byte) (route Route, unknown map[string]json.RawMessage, err error) {
 	strict := json.Unmarshal(data, &route)
 	if strict == nil {
@@ -333,6 +338,8 @@ func DecodeRoute(data []byte) (route Route, unknown map[string]json.RawMessage, 
 			fields[name] = plainUpstreams(value)
 		case "ondelete", "onupstreamremoved":
 			fields[name] = plainObject(value, endingFields)
+		case "check":
+			fields[name] = plainObject(value, checkFields)
 		}
 	}
 	known, err := json.Marshal(fields)
@@ -387,6 +394,7 @@ var (
 	routeFields    = jsonFields(reflect.TypeFor[routeJSON]())
 	upstreamFields = jsonFields(reflect.TypeFor[Upstream]())
 	endingFields   = jsonFields(reflect.TypeFor[endingJSON]())
+	checkFields    = jsonFields(reflect.TypeFor[checkJSON]())
 )
 
 // jsonFields returns the names that a struct's fields have as JSON.

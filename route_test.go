@@ -21,6 +21,7 @@ func fullRoute() slipswitch.Route {
 		Upstreams: slipswitch.To("http://10.0.0.7:8080", "https://10.0.0.8/base"),
 		StripPath: true, RestorePath: true, Tenant: true, SameOrigin: true, Resolve: true,
 		Sticky: &slipswitch.Sticky{Cookie: "lb", Path: "/", SameSite: "strict"},
+		Check:  slipswitch.Check{Path: "/healthz", Every: 20 * time.Second, Timeout: time.Second},
 		Headers: &slipswitch.Headers{HideCookies: []string{"session"}, HideHeaders: []string{"Authorization"},
 			Request:  slipswitch.HeaderRules{Remove: []string{"X-A"}, Set: map[string]string{"X-B": "b"}, Add: map[string]string{"X-C": "c"}},
 			Response: slipswitch.HeaderRules{Set: map[string]string{"X-Frame-Options": "DENY"}}},
@@ -62,7 +63,8 @@ func TestRouteJSONRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{`"idleTimeout":"2m0s"`, `"pingEvery":"30s"`, `"lifeTimeout":"1h30m0s"`, `"upstreams":["http://10.0.0.7:8080","https://10.0.0.8/base"]`,
-		`"onDelete":{"close":true,"code":4001,"reason":"deleted","after":"1m0s","window":"30s"}`, `"onUpstreamRemoved":{"close":true}`} {
+		`"onDelete":{"close":true,"code":4001,"reason":"deleted","after":"1m0s","window":"30s"}`, `"onUpstreamRemoved":{"close":true}`,
+		`"check":{"path":"/healthz","every":"20s","timeout":"1s"}`} {
 		if !bytes.Contains(text, []byte(want)) {
 			t.Errorf("got %s; want %s in it", text, want)
 		}
@@ -84,6 +86,8 @@ func TestRouteJSONIsStrict(t *testing.T) {
 		{`{"path":"/a","upstreams":[{"url":"http://a","wieght":1}]}`, `"wieght"`},
 		{`{"path":"/a","upstreams":["http://a"],"onDelete":{"clsoe":true}}`, `"clsoe"`},
 		{`{"path":"/a","upstreams":["http://a"],"onDelete":{"close":true,"after":5}}`, "after"},
+		{`{"path":"/a","upstreams":["http://a"],"check":{"path":"/","evrey":"5s"}}`, `"evrey"`},
+		{`{"path":"/a","upstreams":["http://a"],"check":{"path":"/","every":5}}`, "every"},
 		{`{"path":7}`, "path"},
 		{`[]`, "array"},
 	} {
@@ -138,6 +142,17 @@ func TestPutRefuses(t *testing.T) {
 		{"upstream host", "upstreamHost", func(r *slipswitch.Route) { r.UpstreamHost = "a\r\nb" }},
 		{"protocol", "protocols[0]", func(r *slipswitch.Route) { r.Protocols = []string{"SPDY"} }},
 		{"protocol h2c", "protocols[0]", func(r *slipswitch.Route) { r.Protocols = []string{"h2c"} }},
+		{"check without path", "check.path", func(r *slipswitch.Route) { r.Check.Every = time.Minute }},
+		{"check of a URL", "check.path", func(r *slipswitch.Route) { r.Check.Path = "http://a/" }},
+		{"check of a query", "check.path", func(r *slipswitch.Route) { r.Check.Path = "?a" }},
+		{"check of another host", "check.path", func(r *slipswitch.Route) { r.Check.Path = "//a/" }},
+		{"check with dots", "check.path", func(r *slipswitch.Route) { r.Check.Path = "/a/%2e%2e/b" }},
+		{"check that splits", "check.path", func(r *slipswitch.Route) { r.Check.Path = "/a? HTTP/1.1\r\nX: y" }},
+		{"check too often", "check.every", func(r *slipswitch.Route) { r.Check = slipswitch.Check{Path: "/", Every: time.Millisecond} }},
+		{"check timeout", "check.timeout", func(r *slipswitch.Route) { r.Check = slipswitch.Check{Path: "/", Timeout: -1} }},
+		{"check of a template", "check", func(r *slipswitch.Route) {
+			r.Check.Path, r.Upstreams = "/", slipswitch.To("http://{1:a}", "http://{1:b}")
+		}},
 		{"negative body", "maxBody", func(r *slipswitch.Route) { r.MaxBody = -1 }},
 		{"hasty pings", "pingEvery", func(r *slipswitch.Route) { r.PingEvery = time.Second - 1 }},
 		{"negative pings", "pingEvery", func(r *slipswitch.Route) { r.PingEvery = -time.Second }},

@@ -216,7 +216,7 @@ func (p *Proxy) shakeHands(r *http.Request, x *exchange) (*handshake, error) {
 	}
 	ctx, cancel := context.WithTimeout(p.dialContext(r.Context(), x.match), route.handshakeTimeout())
 	defer cancel()
-	c := p.picker.among(targets, p.stuck(r.Header, x, targets))
+	c := p.picker.among(x.match.leaf, targets, p.stuck(r.Header, x, targets))
 	h, err := tryEach(c, func(t *target) (*handshake, error) {
 		conn, err := p.dialer.dialTarget(ctx, t, route.TLSProfile)
 		if err != nil {

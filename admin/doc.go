@@ -33,6 +33,9 @@
 //	{"route":{…}, "owner":"", "held":false, "version":42,
 //	 "lastActive":"2026-01-02T03:04:05.678Z", "tunnels":3}
 //
+// Where this gateway passes over some of several upstreams, it says which and
+// why: "ejected":[{"upstream":"http://10.0.0.7:8080", "since":"…", "error":"status 503"}].
+//
 // PUT answers 201 for a new route, else 200; DELETE 204, or 404 if there was
 // none. With If-Match (or If-None-Match: *) either changes only what has this
 // version (what is not there), else the answer is 412. All changes are those of

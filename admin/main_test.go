@@ -186,6 +186,7 @@ type routeItem struct {
 	Version    uint64
 	LastActive time.Time
 	Tunnels    int
+	Ejected    []slipswitch.Ejection
 }
 
 type routePage struct {

@@ -21,10 +21,16 @@ type routeItem struct {
 	Version    uint64            `json:"version"`
 	LastActive time.Time         `json:"lastActive,omitzero"`
 	Tunnels    int               `json:"tunnels"`
+
+	Ejected []slipswitch.Ejection `json:"ejected,omitempty"` // by this gateway
 }
 
-func itemOf(e slipswitch.Entry) routeItem {
-	return routeItem{e.Route, e.Owner, e.Held, e.Version, lastActive(e), e.Tunnels()}
+func (h *Handler) itemOf(e slipswitch.Entry) routeItem {
+	item := routeItem{Route: e.Route, Owner: e.Owner, Held: e.Held, Version: e.Version, LastActive: lastActive(e), Tunnels: e.Tunnels()}
+	if h.Proxy != nil {
+		item.Ejected = h.Proxy.Ejections(e)
+	}
+	return item
 }
 
 // listRoutes answers GET /v1/routes.
@@ -63,7 +69,7 @@ func (h *Handler) listRoutes(w http.ResponseWriter, r *http.Request) *problem {
 			page.Next = cursor(page.Routes[len(page.Routes)-1].Route.Key())
 			break
 		}
-		page.Routes = append(page.Routes, itemOf(e))
+		page.Routes = append(page.Routes, h.itemOf(e))
 		shown = true
 	}
 	writeJSON(w, http.StatusOK, page)
@@ -133,7 +139,7 @@ func (h *Handler) getRoute(w http.ResponseWriter, r *http.Request) *problem {
 	if !ok {
 		return noRoute(key)
 	}
-	writeRoute(w, http.StatusOK, itemOf(entry))
+	writeRoute(w, http.StatusOK, h.itemOf(entry))
 	return nil
 }
 
@@ -181,7 +187,7 @@ func (h *Handler) putRoute(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	item := routeItem{Route: &route, Owner: h.owner(), Version: version}
 	if entry, ok := h.Router.Table().Of(h.owner(), key); ok && entry.Version == version {
-		item = itemOf(entry)
+		item = h.itemOf(entry)
 	} // else somebody has changed it since
 	status := http.StatusCreated
 	if replaced {

@@ -2,11 +2,13 @@ package admin_test
 
 import (
 	"fmt"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/slipswitch/slipswitch"
 	"github.com/slipswitch/slipswitch/admin"
@@ -163,4 +165,34 @@ func TestPagingWhileChanging(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
+}
+
+// TestEjected: what this gateway passes over is told with the route, and why.
+func TestEjected(t *testing.T) {
+	g := startGateway(t, &admin.Handler{})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	down := "http://" + listener.Addr().String()
+	listener.Close()
+	put(t, g.router, "", slipswitch.Route{Path: "/a", Upstreams: slipswitch.To(down, g.echo)})
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		response, err := g.Client().Get(g.public + "/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		item := decode[routeItem](t, g.want(200, "GET", "/v1/route?path=/a", ""))
+		page := decode[routePage](t, g.want(200, "GET", "/v1/routes", ""))
+		if len(item.Ejected) == 1 && len(page.Routes[0].Ejected) == 1 {
+			if e := item.Ejected[0]; e.Upstream != down || !strings.Contains(e.Error, "refused") || time.Since(e.Since) > time.Minute {
+				t.Errorf("got %+v", e)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("got %+v; want %s ejected", item, down)
+		}
+	}
 }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package slipswitch_test
+
+const raceEnabled = false
