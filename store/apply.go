@@ -47,6 +47,9 @@ func (s *Sync) apply(batches []Batch) error {
 		}
 		batches = batches[n:]
 	}
+	if s.disordered {
+		return errOrder
+	}
 	return nil
 }
 
@@ -60,6 +63,7 @@ func (s *Sync) applyPlan(batches []Batch) error {
 	if err != nil {
 		return err
 	}
+	s.disordered = !p.full && s.disordered
 	s.quarantine(p, bad)
 	if s.lost != nil {
 		s.log().Info("store: in contact again", "revision", p.position.Revision)
@@ -151,6 +155,13 @@ func (s *Sync) fill(tx *slipswitch.Txn, p plan, bad map[int]error) outcome {
 			owner.count--
 		}
 	}
+	put := func(owner *owned, route slipswitch.Route, key slipswitch.Key, entry int) {
+		if !tx.As(owner.owner).Has(key) {
+			owner.count++
+		}
+		o.entries = append(o.entries, entry)
+		tx.As(owner.owner).Put(route)
+	}
 	var disordered map[slipswitch.Key]bool
 	gone := make(map[string][]slipswitch.Key)
 	if p.full {
@@ -170,9 +181,19 @@ func (s *Sync) fill(tx *slipswitch.Txn, p plan, bad map[int]error) outcome {
 		}
 		o.held += max(len(owner.held)-held, 0)
 	}
+	before := s.Router.Table()
+	anew := make(map[slipswitch.Key]bool) // of the disordered ones, those taken away
 	for i, e := range p.entries {
 		owner := o.owners[e.Owner]
 		_, held := owner.held[e.Key]
+		if disordered[e.Key] && !anew[e.Key] {
+			anew[e.Key] = true
+			for name, owner := range o.owners {
+				if _, there := p.last[record{name, e.Key}]; there {
+					remove(owner, e.Key, -1)
+				}
+			}
+		}
 		switch {
 		case held && p.last[record{e.Owner, e.Key}] != i:
 			continue // only how it ends decides whether it is still held
@@ -180,6 +201,9 @@ func (s *Sync) fill(tx *slipswitch.Txn, p plan, bad map[int]error) outcome {
 			continue // something unreadable, or that it is gone
 		case bad[i] != nil: // the last good one stays, also if it was to go
 			delete(owner.held, e.Key)
+			if last, ok := before.Of(owner.owner.Name, e.Key); ok && anew[e.Key] {
+				put(owner, *last.Route, e.Key, -1)
+			}
 			continue
 		case e.Route == nil:
 			if !held {
@@ -189,19 +213,8 @@ func (s *Sync) fill(tx *slipswitch.Txn, p plan, bad map[int]error) outcome {
 		case held: // deleted and put again, behind what other owners have there
 			delete(owner.held, e.Key)
 			remove(owner, e.Key, i)
-		case disordered[e.Key]:
-			delete(disordered, e.Key)
-			for name, owner := range o.owners {
-				if j, there := p.last[record{name, e.Key}]; there && bad[j] == nil {
-					remove(owner, e.Key, -1)
-				}
-			}
 		}
-		if !tx.As(owner.owner).Has(e.Key) {
-			owner.count++
-		}
-		o.entries = append(o.entries, i)
-		tx.As(owner.owner).Put(*e.Route)
+		put(owner, *e.Route, e.Key, i)
 	}
 	for _, a := range p.activity {
 		tx.Active(a.Key, a.At)
@@ -284,6 +297,12 @@ func (s *Sync) quarantine(p plan, bad map[int]error) {
 			id.where = e.Where
 		}
 		if bad[i] == nil {
+			if _, repaired := s.bad[id]; repaired && !p.full {
+				// It may have been in the store before the one that stands, and
+				// only a full batch tells.
+				entry, there := s.Router.Table().Of(s.owners[e.Owner].owner.Name, e.Key)
+				s.disordered = s.disordered || there && entry.Held
+			}
 			delete(s.bad, id)
 			continue
 		}

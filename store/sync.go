@@ -79,6 +79,8 @@ type Sync struct {
 	lost     error // why the source is not followed; nil: it is
 	synced   bool
 
+	disordered bool // owners of a key may not stand in the store's order
+
 	known knownActivity
 }
 
@@ -92,6 +94,7 @@ var (
 	errEnded  = errors.New("store: the source has ended the watch")
 	errStall  = errors.New("store: the source has fallen silent")
 	errRepeat = errors.New("store: asking again about held deletions") // no fault
+	errOrder  = errors.New("store: asking again who was first")        // no fault
 )
 
 // Run follows the source until the context ends, and returns its error. It must
@@ -110,7 +113,7 @@ func (s *Sync) Run(ctx context.Context) error {
 	retry := minRetry
 	for ctx.Err() == nil {
 		heard, err := s.follow(ctx)
-		if err == errRepeat || ctx.Err() != nil {
+		if err == errRepeat || err == errOrder || ctx.Err() != nil {
 			continue
 		}
 		s.lose(err)
@@ -131,7 +134,7 @@ func (s *Sync) Run(ctx context.Context) error {
 func (s *Sync) follow(ctx context.Context) (heard bool, err error) {
 	s.mu.Lock()
 	from := s.position
-	if s.repeat(time.Now()) {
+	if s.disordered || s.repeat(time.Now()) {
 		from = Position{}
 	}
 	s.mu.Unlock()

@@ -123,10 +123,35 @@ func TestSyncTwoOwners(t *testing.T) {
 		bad := put("x", "/a", "x")
 		bad.Err, bad.Route = errors.New("bad"), nil
 		r.full(4, put("y", "/a", "y"), bad, put("y", "/b", "y"))
-		r.want("x:/a=x3", "(y:/a=y)", "y:/b=y") // the last good one, where it was
+		r.want("y:/a=y", "(x:/a=x3)", "y:/b=y") // the last good one, and where the store has it
 		if got := r.Status().Routes; got != 3 {
 			t.Errorf("%d routes; want 3", got)
 		}
+	})
+}
+
+// A record that was unreadable and is put right is in the store's order, too,
+// as on a gateway that begins now.
+func TestSyncRepairedOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, new(store.Sync))
+		bad := put("x", "/a", "x")
+		bad.Err, bad.Route = errors.New("bad"), nil
+		r.full(1, bad, put("y", "/a", "y"), put("y", "/b", "y"))
+		r.want("y:/a=y", "y:/b=y")
+		r.change(2, put("x", "/a", "x"))
+		r.next()
+		if r.from != (store.Position{}) {
+			t.Errorf("watches from %v; want from the beginning, for the order", r.from)
+		}
+		r.full(2, put("x", "/a", "x"), put("y", "/a", "y"), put("y", "/b", "y"))
+		r.want("x:/a=x", "(y:/a=y)", "y:/b=y")
+		if got := r.Status(); got.Error != "" || got.Revision != 2 {
+			t.Errorf("status %+v; want nothing wrong", got)
+		}
+		r.change(3, bad) // the last good one stays
+		r.change(4, put("x", "/a", "x"))
+		r.want("x:/a=x", "(y:/a=y)", "y:/b=y")
 	})
 }
 
