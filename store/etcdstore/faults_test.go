@@ -22,6 +22,7 @@ import (
 type rig struct {
 	t        *testing.T
 	direct   *etcdstore.Store // past all wires
+	sockets  *storetest.Sockets
 	gateways []*gateway
 	n        int // of writes
 }
@@ -29,18 +30,22 @@ type rig struct {
 // newRig connects each gateway to its own endpoints.
 func newRig(t *testing.T, direct *etcdstore.Store, stores ...*etcdstore.Store) *rig {
 	t.Helper()
-	r := &rig{t: t, direct: direct}
-	sockets := storetest.NewSockets(t)
-	route := sockets.Route()
+	r := &rig{t: t, direct: direct, sockets: storetest.NewSockets(t)}
+	route := r.sockets.Route()
 	if _, err := direct.Write(t.Context(), "", append(puts(0, 100, "up"), slipswitch.Change{Put: &route})...); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range stores {
-		g := newGateway(t, s)
-		sockets.Open(g.Router, 50)
-		r.gateways = append(r.gateways, g)
+		r.add(newGateway(t, s))
 	}
 	return r
+}
+
+// add opens WebSockets through a gateway.
+func (r *rig) add(g *gateway) {
+	r.t.Helper()
+	r.sockets.Open(g.Router, 50)
+	r.gateways = append(r.gateways, g)
 }
 
 // equal waits until both gateways have what the store has, and fails if that

@@ -21,7 +21,13 @@ type gateway struct {
 
 func newGateway(t *testing.T, s *etcdstore.Store, name ...string) *gateway {
 	t.Helper()
-	g := &gateway{&store.Sync{Source: s, Router: new(slipswitch.Router), Gateway: strings.Join(name, "")}, t}
+	return follow(t, &store.Sync{Source: s, Router: new(slipswitch.Router), Gateway: strings.Join(name, "")})
+}
+
+// follow runs the Sync, and returns when it has all.
+func follow(t *testing.T, s *store.Sync) *gateway {
+	t.Helper()
+	g := &gateway{s, t}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); g.Run(ctx) }()
