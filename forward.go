@@ -135,6 +135,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	c := p.picker.among(x.match.leaf, targets, p.stuck(r.Header, x, targets))
 	route.outgoing(r.Header, r.Trailer)
 	w := &watch{exchange: x, route: route, choice: c, place: x.match.leaf.place, cancel: cancel}
+	w.uploads = p.counts(ActivityUploads)
 	w.header.expire = func() { cancel(errHeaderTimeout) }
 	w.stall.expire = func() { cancel(errStallTimeout) }
 	w.stream.expire = func() { cancel(errStreamTimeout) }
@@ -173,6 +174,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	p.incoming(response.Header, r, x, c)
+	w.downloads = p.counts(ActivityDownloads) && response.StatusCode < 300
 	response.Body = &responseBody{response.Body, w}
 	return response, nil
 }

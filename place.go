@@ -37,7 +37,7 @@ func (p *place) lastActive() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for t := range p.tunnels {
-		last = latest(last, t.Traffic().LastActive)
+		last = latest(last, t.proxy.lastActive(t.pair.Stats()))
 	}
 	return last
 }

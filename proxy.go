@@ -68,6 +68,10 @@ type Proxy struct {
 	// believed. Nil: nobody's; they are dropped and written anew.
 	TrustedProxies []netip.Prefix
 
+	// Activity is what counts as use of a route. Zero: everything but the
+	// single bytes.
+	Activity Activity
+
 	// Limits bound how many tunnels there may be, and what they may use.
 	Limits Limits
 
@@ -151,7 +155,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 		p.fail(w, r, err)
 		return
 	}
-	match.leaf.place.use(time.Now())
+	if p.counts(ActivityRequests) {
+		match.leaf.place.use(time.Now())
+	}
 	p.forward.ServeHTTP(w, p.admit(r, match))
 }
 

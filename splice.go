@@ -36,7 +36,7 @@ func (t *Tunnel) finish(end splice.End) {
 	if t.recheck != nil {
 		t.recheck.Stop()
 	}
-	t.place.use(trafficOf(end.Stats).LastActive)
+	t.place.use(t.proxy.lastActive(end.Stats))
 	t.choice.end()
 	t.place.leave(t.proxy.Router, t)
 	t.proxy.reports.add(t.report(end))

@@ -26,6 +26,8 @@ type watch struct {
 	choice   *choice
 	cancel   context.CancelCauseFunc
 
+	uploads, downloads bool // whether these are activity
+
 	header, stall, stream deadline
 }
 
@@ -107,7 +109,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	b.watch.stall.pause()
 	n, err := b.ReadCloser.Read(p)
-	b.watch.place.use(time.Now())
+	if b.watch.uploads && n > 0 {
+		b.watch.place.use(time.Now())
+	}
 	if err == nil {
 		b.watch.stall.arm(b.watch.route.stallTimeout())
 		return n, nil
@@ -135,7 +139,9 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	b.watch.stream.arm(b.watch.route.StreamTimeout)
 	n, err := b.ReadCloser.Read(p)
 	b.watch.stream.pause()
-	b.watch.place.use(time.Now())
+	if b.watch.downloads && n > 0 {
+		b.watch.place.use(time.Now())
+	}
 	return n, err
 }
 

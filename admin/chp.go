@@ -226,7 +226,11 @@ func chpData(e slipswitch.Entry) []byte {
 	if json.Unmarshal(e.Route.Meta, &fields) != nil || fields == nil {
 		fields = make(map[string]json.RawMessage, 2) // what others have put there cannot be shown
 	}
-	fields["target"], _ = json.Marshal(chpTarget(e.Route.Upstreams[0].URL))
+	target, ok := e.Route.Labels["target"]
+	if !ok {
+		target = e.Route.Upstreams[0].URL
+	}
+	fields["target"], _ = json.Marshal(chpTarget(target))
 	fields["last_activity"], _ = json.Marshal(lastActive(e).Format("2006-01-02T15:04:05.000Z"))
 	data, _ := json.Marshal(fields)
 	return data

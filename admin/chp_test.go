@@ -281,6 +281,14 @@ func TestCHPView(t *testing.T) {
 	if entry, _ := changed.router.Table().At(slipswitch.Key{Path: "/a"}); !entry.Route.StripPath {
 		t.Error("CHPRoute had no effect")
 	}
+	changed = serve(t, &admin.Handler{CHPRoute: func(r *slipswitch.Route) {
+		r.Labels = map[string]string{"target": r.Upstreams[0].URL}
+		r.Upstreams = slipswitch.To("http://127.0.0.1:10")
+	}})
+	changed.want(201, "POST", "/api/routes/a", target)
+	if data := decode[map[string]any](t, changed.want(200, "GET", "/api/routes/a", "")); data["target"] != "http://127.0.0.1:9" {
+		t.Errorf("got target %v; want the one that was put", data["target"])
+	}
 }
 
 func TestCHPHostRouting(t *testing.T) {

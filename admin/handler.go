@@ -46,7 +46,9 @@ type Handler struct {
 	CHPHostRouting bool
 
 	// CHPRoute, if set, may modify each route that is put by /api/routes before
-	// it is put: to set what configurable-http-proxy's API has no field for.
+	// it is put: to set what configurable-http-proxy's API has no field for. If
+	// it changes Upstreams it can leave what they were in the label "target",
+	// which is what /api/routes shows then.
 	CHPRoute func(*slipswitch.Route)
 
 	// Write, if set, keeps the changes of an owner in a store, all or none, and

@@ -46,6 +46,13 @@ type Sync struct {
 	// owner with that name, without limits.
 	Owner func(name string) *slipswitch.Owner
 
+	// Route, if set, may modify each route before it is put into Router, as
+	// this gateway's own settings want it; the store keeps it as it is. It must
+	// not write into the route's slices and maps, but may replace them. It is
+	// called for a route again and again, and must do the same each time. The
+	// key must stay.
+	Route func(*slipswitch.Route)
+
 	// BrakeTime is how long deletions are held back that would, at once or
 	// within 10 s, delete more than half of at least 100 routes of an owner.
 	// If the source then still has none of them, they are made. Negative: there

@@ -362,3 +362,30 @@ func TestSyncActivity(t *testing.T) {
 		}
 	})
 }
+
+// What Route does to routes is this gateway's own, and done to each.
+func TestSyncRoute(t *testing.T) {
+	m := new(store.Memory)
+	s := &store.Sync{Source: m, Router: new(slipswitch.Router), Route: func(r *slipswitch.Route) { r.StripPath = true }}
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error)
+	go func() { ran <- s.Run(ctx) }()
+	key := slipswitch.Key{Path: "/a"}
+	for _, upstream := range []string{"http://127.0.0.1:1", "http://127.0.0.1:2"} {
+		route := slipswitch.Route{Path: "/a", Upstreams: slipswitch.To(upstream)}
+		if _, err := s.Apply(ctx, "", slipswitch.Change{Put: &route}); err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := s.Router.Table().At(key); !ok || !e.Route.StripPath || e.Route.Upstreams[0].URL != upstream {
+			t.Errorf("got %+v; want a stripping route to %s", e.Route, upstream)
+		}
+		for batch, err := range m.Watch(ctx, store.Position{}) {
+			if err != nil || len(batch.Entries) != 1 || batch.Entries[0].Route.StripPath {
+				t.Errorf("got %+v, %v; want the store's route as it was put", batch, err)
+			}
+			break
+		}
+	}
+	cancel()
+	<-ran
+}

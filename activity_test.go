@@ -1,0 +1,133 @@
+package slipswitch_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// TestActivityPolicy does each thing that can be activity under each policy of
+// one thing, under the default, and under a policy of all.
+func TestActivityPolicy(t *testing.T) {
+	t.Parallel()
+	const all = ^slipswitch.Activity(0)
+	defaults := all &^ (slipswitch.ActivityClientBytes | slipswitch.ActivityUpstreamBytes)
+	policies := []slipswitch.Activity{0, all}
+	for policy := slipswitch.ActivityRequests; policy <= slipswitch.ActivityUpstreamBytes && policy != 0; policy <<= 1 {
+		policies = append(policies, policy)
+	}
+	for _, policy := range policies {
+		t.Run(fmt.Sprint(policy), func(t *testing.T) {
+			t.Parallel()
+			testActivityPolicy(t, policy, policy|map[bool]slipswitch.Activity{true: defaults}[policy == 0])
+		})
+	}
+}
+
+func testActivityPolicy(t *testing.T, policy, counted slipswitch.Activity) {
+	u, parts, status := tunneling(t), make(chan string), http.StatusOK
+	download := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		first := make([]byte, 1)
+		if r.ContentLength != 0 {
+			io.ReadFull(r.Body, first)
+			parts <- string(first)
+			io.Copy(io.Discard, r.Body)
+		}
+		w.WriteHeader(status)
+		http.NewResponseController(w).Flush()
+		for part := range parts {
+			io.WriteString(w, part)
+			http.NewResponseController(w).Flush()
+		}
+	}))
+	defer download.Close()
+	g := startGateway(t, &slipswitch.Proxy{Activity: policy}, route("/ws", u),
+		slipswitch.Route{Path: "/http", Upstreams: slipswitch.To(download.URL)})
+	moves := func(path, what string, as slipswitch.Activity, do func()) {
+		t.Helper()
+		entry, _ := g.Router.Table().At(slipswitch.Key{Host: host, Path: path})
+		was := entry.Activity()
+		do()
+		if as&counted != 0 {
+			until(t, what+" is activity", func() bool { return entry.Activity().After(was) })
+		} else if !entry.Activity().Equal(was) {
+			t.Errorf("%s is activity", what)
+		}
+	}
+
+	var client, far *peer
+	moves("/ws", "a handshake", slipswitch.ActivityRequests, func() { client, far = g.open("/ws", u) })
+	g.tunnels(1)
+	pass := func(from, to *peer, frame string) func() {
+		return func() {
+			var before, now int64
+			for tunnel := range g.Tunnels() {
+				before = tunnel.Traffic().ClientBytes + tunnel.Traffic().UpstreamBytes
+			}
+			from.send(frame)
+			to.expect(frame)
+			until(t, "the tunnel has counted it", func() bool {
+				for tunnel := range g.Tunnels() {
+					now = tunnel.Traffic().ClientBytes + tunnel.Traffic().UpstreamBytes
+				}
+				return now == before+int64(len(frame))
+			})
+		}
+	}
+	moves("/ws", "a client's ping", slipswitch.ActivityClientBytes, pass(client, far, clientPing))
+	moves("/ws", "a client's message", slipswitch.ActivityClientBytes|slipswitch.ActivityClientMessages, pass(client, far, clientText))
+	moves("/ws", "an upstream's pong", slipswitch.ActivityUpstreamBytes, pass(far, client, serverPong))
+	moves("/ws", "an upstream's message", slipswitch.ActivityUpstreamBytes|slipswitch.ActivityUpstreamMessages, pass(far, client, serverText))
+	moves("/ws", "the end", 0, func() {
+		far.Close()
+		client.expectEOF()
+		client.Close()
+		g.report()
+	})
+
+	client = g.dial()
+	moves("/http", "a request", slipswitch.ActivityRequests|slipswitch.ActivityUploads, func() {
+		client.send(request("POST", "/http", "Content-Length: 2") + "a")
+		client.t.Helper()
+		<-parts
+	})
+	moves("/http", "the rest of an upload", slipswitch.ActivityUploads, func() {
+		client.send("b")
+		client.expect("HTTP/1.1 200 OK\r\n")
+	})
+	moves("/http", "a part of a download", slipswitch.ActivityDownloads, func() {
+		parts <- "part"
+		for line := ""; !strings.HasPrefix(line, "part"); line, _ = client.r.ReadString('\n') {
+			client.SetReadDeadline(time.Now().Add(wait))
+			if _, err := client.r.Peek(1); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	client.Close()
+	close(parts)
+
+	status, parts = http.StatusForbidden, make(chan string)
+	client = g.dial()
+	moves("/http", "the request", slipswitch.ActivityRequests, func() {
+		client.send(request("GET", "/http"))
+		client.expect("HTTP/1.1 403 Forbidden\r\n")
+	})
+	moves("/http", "a part of a refusal", 0, func() {
+		parts <- "part"
+		for line := ""; !strings.HasPrefix(line, "part"); line, _ = client.r.ReadString('\n') {
+			client.SetReadDeadline(time.Now().Add(wait))
+			if _, err := client.r.Peek(1); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	client.Close()
+	close(parts)
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+)
+
+// healthPath is served by the proxy itself.
+const healthPath = "/_chp_healthz"
+
+// A received is what a request said before it was cleaned. As in
+// configurable-http-proxy every client is believed: who stands in front of it
+// has cleaned up, or nobody has to.
+type received struct {
+	header  http.Header
+	upgrade bool
+}
+
+type receivedKey struct{}
+
+// ServeHTTP serves the public side.
+func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.RequestURI == healthPath {
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, `{"status":"OK"}`)
+		return
+	}
+	said := &received{r.Header.Clone(), isUpgrade(r)}
+	answer := &answer{ResponseWriter: w}
+	if said.upgrade {
+		s.counts.websockets.Inc()
+	} else {
+		s.counts.web.Inc()
+	}
+	s.find(r)
+	defer func() {
+		if answer.status != 0 && (!said.upgrade || answer.status >= 400) {
+			s.counts.proxied(answer.status)
+		}
+	}()
+	s.proxy.ServeHTTP(answer, r.WithContext(context.WithValue(r.Context(), receivedKey{}, said)))
+}
+
+// isUpgrade reports whether a request asks for a WebSocket. Other offers are
+// ignored, and the request served.
+func isUpgrade(r *http.Request) bool {
+	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && r.ProtoMajor == 1
+}
+
+// find looks for the route ahead of the Proxy, where somebody wants to know
+// what it costs, or the route's path will be cut off: to its bare path it adds
+// a slash, so that the target gets "/", where the Proxy would redirect to there.
+func (s *standIn) find(r *http.Request) {
+	if !s.measured && !s.noIncludePrefix {
+		return
+	}
+	start, path := time.Now(), r.URL.EscapedPath()
+	match, err := s.router.Lookup(r.Host, path)
+	s.counts.timeFind(start)
+	if err != nil || !s.noIncludePrefix || strings.HasSuffix(path, "/") {
+		return
+	}
+	route := match.Route.Key()
+	if asked, err := (slipswitch.Key{Host: route.Host, Path: path}).Canonical(); err == nil && asked == route {
+		r.URL.Path += "/"
+		if r.URL.RawPath != "" {
+			r.URL.RawPath += "/"
+		}
+	}
+}
+
+// middleware stands between the match and the target: headers go out as they
+// must, and the answer is looked at.
+func (s *standIn) middleware(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		match, _ := slipswitch.MatchFrom(r.Context())
+		said, _ := r.Context().Value(receivedKey{}).(*received)
+		s.forwarded(r, said)
+		maps.Copy(r.Header, s.customHeader)
+		if s.autoRewrite || s.protocolRewrite != "" {
+			w = &redirected{ResponseWriter: w, options: s.options, host: r.Host, target: match.Route.Upstreams[0].URL}
+		}
+		answer := &answer{ResponseWriter: w}
+		next.ServeHTTP(answer, r)
+		if 200 <= answer.status && answer.status < 300 { // a refusal, or an upstream that is down, is no use
+			s.use(match.Route.Key())
+		}
+	})
+}
+
+// use notes that a route has served: that which stands there now.
+func (s *standIn) use(key slipswitch.Key) {
+	defer s.counts.timeActivity(time.Now())
+	if entry, ok := s.router.Table().At(key); ok {
+		entry.Use()
+	}
+}
+
+var portOfHost = regexp.MustCompile(`:(\d+)$`)
+
+// forwarded sets what X-Forwarded headers are to say: what the client has said,
+// and behind it what is known here.
+func (s *standIn) forwarded(r *http.Request, said *received) {
+	for name := range r.Header {
+		if strings.HasPrefix(name, "X-Forwarded-") {
+			delete(r.Header, name)
+		}
+	}
+	for name, values := range said.header {
+		if strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Original-") || name == "Forwarded" || name == "X-Real-Ip" {
+			r.Header[name] = values
+		}
+	}
+	if s.noXForward {
+		if said.header["X-Real-Ip"] == nil {
+			delete(r.Header, "X-Real-Ip")
+		}
+		return
+	}
+	add := func(name, value string) {
+		if before := strings.Join(r.Header[name], ", "); before != "" {
+			value = before + "," + value
+		}
+		r.Header[name] = []string{value}
+	}
+	proto, port := "http", "80"
+	if said.upgrade {
+		proto = "ws"
+	}
+	if r.TLS != nil {
+		proto, port = proto+"s", "443"
+	}
+	if digits := portOfHost.FindStringSubmatch(r.Host); digits != nil {
+		port = digits[1]
+	}
+	if client, _, err := net.SplitHostPort(r.RemoteAddr); err == nil { // a socket's have no address
+		add("X-Forwarded-For", client)
+	}
+	add("X-Forwarded-Port", port)
+	add("X-Forwarded-Proto", proto)
+	if r.Header["X-Forwarded-Host"] == nil {
+		r.Header["X-Forwarded-Host"] = []string{r.Host}
+	}
+}
+
+// An answer remembers the status that was answered.
+type answer struct {
+	http.ResponseWriter
+	status int // 0: none
+}
+
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+func (a *answer) WriteHeader(status int) {
+	if status >= 200 {
+		a.status = status
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	return a.ResponseWriter.Write(p)
+}

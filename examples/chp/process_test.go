@@ -1,0 +1,252 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is for what must come.
+const patience = 30 * time.Second
+
+// chpVersion is the one that .ci/install installs.
+const chpVersion = "5.3.0"
+
+// A program is one of the two.
+type program struct {
+	name    string
+	command []string
+	real    bool
+}
+
+func ours() program { return program{name: "chp", command: []string{built}} }
+
+// theirs is the real one. Where it is not installed the check is left out, but
+// not in CI.
+func theirs(t *testing.T) program {
+	t.Helper()
+	cache, _ := os.UserCacheDir()
+	prefix := filepath.Join(cache, "slipswitch")
+	root := filepath.Join(prefix, "node_modules", "configurable-http-proxy")
+	manifest, err := os.ReadFile(filepath.Join(root, "package.json"))
+	if !bytes.Contains(manifest, []byte(`"version": "`+chpVersion+`"`)) {
+		missing(t, fmt.Sprintf("configurable-http-proxy %s (%v): npm install --no-save --prefix %s configurable-http-proxy@%[1]s", chpVersion, err, prefix))
+	}
+	return program{name: "configurable-http-proxy", command: []string{"node", filepath.Join(root, "bin", "configurable-http-proxy")}, real: true}
+}
+
+// missing leaves a test out, or fails it in CI.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("this test needs %s", what)
+	}
+	t.Skipf("this test needs %s", what)
+}
+
+// A process is one of the programs that runs.
+type process struct {
+	program
+	t       testing.TB
+	cmd     *exec.Cmd
+	public  address
+	api     address
+	metrics address
+	output  *lockedBuffer
+	exited  chan struct{}
+}
+
+// An address is a TCP address or a Unix socket, with TLS or without.
+type address struct {
+	at     string
+	secure *tls.Config // nil: without
+}
+
+func (a address) network() string {
+	if filepath.IsAbs(a.at) {
+		return "unix"
+	}
+	return "tcp"
+}
+
+func (a address) dial(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, a.network(), a.at)
+	if err != nil || a.secure == nil {
+		return conn, err
+	}
+	secure := tls.Client(conn, a.secure)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return secure, nil
+}
+
+// client returns an HTTP client that asks only this address, each time on a
+// connection of its own.
+func (a address) client() *http.Client {
+	return &http.Client{
+		Timeout: patience,
+		Transport: &http.Transport{
+			DisableKeepAlives: true, DisableCompression: true,
+			DialContext:    func(ctx context.Context, _, _ string) (net.Conn, error) { return a.dial(ctx) },
+			DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return a.dial(ctx) },
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func (a address) url(path string) string {
+	if a.network() == "unix" {
+		return "http://localhost" + path
+	}
+	return "http://" + a.at + path
+}
+
+// freePorts returns addresses that were free a moment ago.
+func freePorts(t testing.TB, n int) (addresses, ports []string) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		addresses, ports = append(addresses, l.Addr().String()), append(ports, port)
+	}
+	return addresses, ports
+}
+
+// start starts a program and waits until it serves. Its end is the test's.
+func start(t testing.TB, p program, m mode, args ...string) *process {
+	t.Helper()
+	for range 5 { // somebody else may have taken a port meanwhile
+		s := &process{program: p, t: t, output: new(lockedBuffer), exited: make(chan struct{})}
+		at, ports := freePorts(t, 3)
+		s.public, s.api, s.metrics = address{at: at[0]}, address{at: at[1]}, address{at: at[2]}
+		all := []string{"--ip=127.0.0.1", "--port=" + ports[0], "--api-port", ports[1], "--api-ip", "127.0.0.1", "--metrics-ip", "127.0.0.1", "--metrics-port", ports[2]}
+		if m.sockets {
+			dir := t.TempDir()
+			s.public.at, s.api.at, s.metrics.at = filepath.Join(dir, "public"), filepath.Join(dir, "api"), filepath.Join(dir, "metrics")
+			all = []string{"--socket", s.public.at, "--api-socket", s.api.at, "--metrics-socket", s.metrics.at}
+		}
+		s.public.secure, s.api.secure = m.tls, m.apiTLS
+		if s.run(append(all, args...), m.env...); s.serves() {
+			t.Cleanup(s.stop)
+			return s
+		}
+		if !strings.Contains(s.output.String(), "EADDRINUSE") && !strings.Contains(s.output.String(), "address already in use") {
+			t.Fatalf("%s %q does not serve:\n%s", p.name, args, s.output)
+		}
+	}
+	t.Fatal("no free ports")
+	return nil
+}
+
+func (s *process) run(args []string, env ...string) {
+	s.cmd = exec.Command(s.command[0], append(s.command[1:len(s.command):len(s.command)], args...)...)
+	s.cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), env...)
+	s.cmd.Stdout, s.cmd.Stderr = s.output, s.output
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	go func() {
+		s.cmd.Wait()
+		close(s.exited)
+	}()
+}
+
+// serves waits until both servers answer, or the process has ended.
+func (s *process) serves() bool {
+	late := time.After(patience)
+	for tick := time.NewTicker(10 * time.Millisecond); ; {
+		up := 0
+		for _, a := range []address{s.public, s.api} {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			if conn, err := a.dial(ctx); err == nil {
+				conn.Close()
+				up++
+			}
+			cancel()
+		}
+		select {
+		case <-s.exited:
+			return false // or the port is somebody else's
+		case <-late:
+			s.t.Fatalf("%s does not answer:\n%s", s.name, s.output)
+		case <-tick.C:
+			if up == 2 {
+				return true
+			}
+		}
+	}
+}
+
+// stop ends the process. Ours must end well.
+func (s *process) stop() {
+	s.t.Helper()
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	if status := s.status(); !s.real && status != 0 {
+		s.t.Errorf("exit status %d; want 0", status)
+	}
+	if s.t.Failed() && testing.Verbose() {
+		s.t.Logf("the output of %s:\n%s", s.name, s.output)
+	}
+}
+
+// status waits for the process's end and returns its status.
+func (s *process) status() int {
+	s.t.Helper()
+	select {
+	case <-s.exited:
+	case <-time.After(patience):
+		s.cmd.Process.Kill()
+		s.t.Errorf("%s does not end", s.name)
+		<-s.exited
+	}
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// eventually waits until something holds, and says what does not otherwise.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	late := time.After(patience)
+	for tick := time.NewTicker(5 * time.Millisecond); !holds(); {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// A lockedBuffer is written while it is read.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

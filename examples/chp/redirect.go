@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+)
+
+// A redirected answer has the Location of a redirect to the target's own host
+// rewritten to where the client sees it.
+type redirected struct {
+	http.ResponseWriter
+	options *options
+	host    string // that the client has asked for
+	target  string
+}
+
+func (w *redirected) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *redirected) WriteHeader(status int) {
+	switch status {
+	case http.StatusCreated, http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		if locations := w.Header()["Location"]; len(locations) == 1 {
+			locations[0] = w.rewritten(locations[0])
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *redirected) rewritten(location string) string {
+	u, err := url.Parse(location)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || withoutDefaultPort(u) != hostOf(w.target) {
+		return location
+	}
+	if w.options.autoRewrite {
+		u.Host = w.host
+	}
+	if w.options.protocolRewrite != "" {
+		u.Scheme = w.options.protocolRewrite
+	}
+	if u.Path == "" {
+		u.Path = "/"
+	}
+	return u.String()
+}
+
+// redirect sends those who ask by HTTP to the same place by HTTPS.
+func (o *options) redirect(w http.ResponseWriter, r *http.Request) {
+	if r.Host == "" {
+		http.Error(w, fmt.Sprintf("This server is HTTPS-only on port %s, but an HTTP request was made and the host could not be determined from the request.",
+			o.redirectTo), http.StatusBadRequest)
+		return
+	}
+	host := r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	} else if len(host) > 2 && host[0] == '[' {
+		host = host[1 : len(host)-1]
+	}
+	to := url.URL{Scheme: "https", Host: net.JoinHostPort(host, o.redirectTo)}
+	to.Host = withoutDefaultPort(&to)
+	w.Header().Set("Location", to.String()+r.URL.RequestURI())
+	w.WriteHeader(http.StatusMovedPermanently)
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/admin"
+)
+
+// apiPath is where the REST API is.
+const apiPath = "/api/routes"
+
+// shutdownWindow is how long sockets and requests may take to end.
+const shutdownWindow = 5 * time.Second
+
+// A standIn stands in for configurable-http-proxy: servers on one router.
+type standIn struct {
+	*options
+	log      *slog.Logger
+	router   slipswitch.Router
+	proxy    *slipswitch.Proxy
+	storage  *storage // nil: routes end with the process
+	counts   *counts
+	servers  []*server
+	measured bool // the metrics are served
+}
+
+func newStandIn(o *options) (*standIn, error) {
+	s := &standIn{options: o, counts: newCounts(), log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.logLevel}))}
+	if err := o.client(); err != nil {
+		return nil, err
+	}
+	public, err := o.server(&o.ssl, "")
+	if err != nil {
+		return nil, err
+	}
+	private, err := o.server(&o.apiSSL, "api-")
+	if err != nil {
+		return nil, err
+	}
+	s.proxy = &slipswitch.Proxy{
+		Router:       &s.router,
+		Middleware:   s.middleware,
+		Activity:     o.counted(),
+		TLSProfiles:  map[string]*tls.Config{"": o.clientSSL.config},
+		ErrorHandler: newErrorPages(o, s.log).handle,
+		TunnelClosed: func(r slipswitch.CloseReport) { s.log.Info("socket closed", slog.Any("", r)) },
+		Logger:       s.log,
+	}
+	if o.storage != "" {
+		if s.storage, err = openStorage(o.storage, &s.router, o.route, s.log); err != nil {
+			return nil, err
+		}
+	}
+	if o.defaultTarget != "" {
+		if err := s.putDefault(); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
+	s.add("proxy", o.public, s, public)
+	s.add("API", o.api, s.watched(s.restAPI()), private)
+	if o.metrics.port != "" || o.metrics.socket != "" {
+		s.measured = true
+		s.add("metrics", o.metrics, s.counts.handler(), nil)
+	}
+	if o.redirectPort != "" {
+		s.add("redirection", address{ip: o.public.ip, port: o.redirectPort}, http.HandlerFunc(o.redirect), nil)
+	}
+	return s, nil
+}
+
+// add adds a server.
+func (s *standIn) add(name string, at address, handler http.Handler, secure *tls.Config) {
+	each := &server{name: name, address: at}
+	each.Handler, each.TLSConfig = handler, secure
+	each.ReadHeaderTimeout = time.Minute
+	each.IdleTimeout = cmp.Or(s.keepAliveTimeout, 5*time.Second)
+	each.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
+	s.servers = append(s.servers, each)
+}
+
+// counted is what moves last_activity besides a request that was served: its
+// body, and a WebSocket's bytes; and, but for --activity client, downloads that
+// run and what upstreams push.
+func (o *options) counted() slipswitch.Activity {
+	counted := slipswitch.ActivityUploads | slipswitch.ActivityClientBytes
+	if o.activity == "all" {
+		counted |= slipswitch.ActivityDownloads | slipswitch.ActivityUpstreamMessages
+	}
+	return counted
+}
+
+// restAPI returns the REST API, and nothing but that.
+func (s *standIn) restAPI() *admin.Handler {
+	h := &admin.Handler{Router: &s.router, Token: s.token, Open: s.token == "", CHPHostRouting: s.hostRouting}
+	if s.token != "" || !s.api.local() || s.api.socket != "" {
+		h.Hosts = []string{"*"} // else only a browser of this machine reaches it, for a page with a name of its own
+	}
+	if s.storage != nil {
+		h.Write = s.storage.write
+	} else {
+		h.CHPRoute = s.route
+	}
+	return h
+}
+
+// watched answers 404 for all but the REST API, and counts and logs what that
+// answers.
+func (s *standIn) watched(api http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := &answer{ResponseWriter: w}
+		if path := r.URL.Path; path == apiPath || strings.HasPrefix(path, apiPath+"/") {
+			api.ServeHTTP(answer, r)
+		} else {
+			answer.WriteHeader(http.StatusNotFound)
+			io.WriteString(answer, http.StatusText(http.StatusNotFound))
+		}
+		s.counts.asked(r, answer.status)
+		level := slog.LevelInfo
+		if answer.status >= 400 {
+			level = slog.LevelWarn
+		}
+		s.log.Log(r.Context(), level, "API", "status", answer.status, "method", r.Method, "path", r.URL.Path)
+	})
+}
+
+// putDefault puts the route for --default-target.
+func (s *standIn) putDefault() error {
+	target, err := parseTarget(s.defaultTarget)
+	if err != nil {
+		return fmt.Errorf("--default-target %q: %w", s.defaultTarget, err)
+	}
+	upstream := s.defaultTarget
+	if target.Scheme == "unix" {
+		upstream = "unix:" + target.Host
+	}
+	route := slipswitch.Route{Path: "/", Upstreams: slipswitch.To(upstream)}
+	if s.storage != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		err = s.storage.write(ctx, "chp", slipswitch.Change{Put: &route})
+	} else {
+		s.route(&route)
+		_, err = s.router.Update(func(tx *slipswitch.Txn) error {
+			tx.As(&slipswitch.Owner{Name: "chp"}).Put(route)
+			return nil
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("--default-target %q: %w", s.defaultTarget, err)
+	}
+	return nil
+}

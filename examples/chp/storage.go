@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/store"
+	"github.com/slipswitch/slipswitch/store/boltstore"
+	"github.com/slipswitch/slipswitch/store/etcdstore"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+type closer interface {
+	store.Store
+	Close() error
+}
+
+// openers open a store, by the kind in --storage-backend.
+var openers = map[string]func(where string) (closer, error){
+	"bolt": func(file string) (closer, error) { return boltstore.Open(file) },
+	"etcd": func(where string) (closer, error) {
+		urls, prefix, _ := strings.Cut(where, "#")
+		s, err := etcdstore.Dial(clientv3.Config{Endpoints: strings.Split(urls, ",")})
+		if err != nil {
+			return nil, err
+		}
+		s.Prefix = prefix
+		return s, nil
+	},
+}
+
+// A storage is where routes outlive the process. It has them as they were put:
+// what the command line makes of them is this process's own.
+type storage struct {
+	opened closer
+	sync   *store.Sync
+	stop   context.CancelFunc
+	ended  sync.WaitGroup
+}
+
+// openStorage opens a store and fills the router from it. One that cannot be
+// reached is waited for a little, and then followed as soon as it can be.
+func openStorage(spec string, router *slipswitch.Router, route func(*slipswitch.Route), log *slog.Logger) (*storage, error) {
+	kind, where, _ := strings.Cut(spec, ":")
+	opened, err := openers[kind](where)
+	if err != nil {
+		return nil, err
+	}
+	name, _ := os.Hostname()
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &storage{opened: opened, stop: cancel, sync: &store.Sync{
+		Source: opened, Router: router, Route: route, Gateway: name, Logger: log,
+		BrakeTime: -1, // a hub that says DELETE means it, as often as it says so
+	}}
+	s.ended.Go(func() { s.sync.Run(ctx) })
+	soon, done := context.WithTimeout(ctx, 5*time.Second)
+	defer done()
+	s.sync.Wait(soon, 0)
+	return s, nil
+}
+
+// write is admin.Handler's way to the store.
+func (s *storage) write(ctx context.Context, owner string, changes ...slipswitch.Change) error {
+	_, err := s.sync.Apply(ctx, owner, changes...)
+	for known, status := range map[error]int{
+		store.ErrTooLarge:        http.StatusRequestEntityTooLarge,
+		store.ErrUnavailable:     http.StatusServiceUnavailable,
+		context.DeadlineExceeded: http.StatusGatewayTimeout,
+		context.Canceled:         http.StatusServiceUnavailable,
+	} {
+		if errors.Is(err, known) {
+			return &slipswitch.Error{Status: status, Reason: err.Error(), Err: err}
+		}
+	}
+	return err
+}
+
+func (s *storage) close() {
+	s.stop()
+	s.ended.Wait()
+	s.opened.Close()
+}

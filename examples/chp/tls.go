@@ -1,0 +1,205 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/youmark/pkcs8"
+)
+
+// A serverTLS is what one of the servers has for TLS.
+type serverTLS struct {
+	key, cert, ca      string // files
+	passphrase         string // of the key; "": none
+	requestCert        bool
+	rejectUnauthorized bool // is so anyway, as with requestCert alone in Node.js
+}
+
+// A clientTLS is what upstreams are asked with.
+type clientTLS struct {
+	key, cert, ca string // files
+	config        *tls.Config
+}
+
+// server returns the configuration of a server; nil: without TLS.
+func (o *options) server(t *serverTLS, prefix string) (*tls.Config, error) {
+	if t.key+t.cert == "" {
+		return nil, nil
+	}
+	config, err := o.common()
+	if err != nil {
+		return nil, err
+	}
+	if t.key == "" || t.cert == "" {
+		return nil, fmt.Errorf("--%sssl-key and --%sssl-cert go together", prefix, prefix)
+	}
+	pair, err := loadPair(t.cert, t.key, t.passphrase)
+	if err != nil {
+		return nil, err
+	}
+	config.Certificates = []tls.Certificate{pair}
+	if t.ca != "" {
+		if config.ClientCAs, err = loadCAs(t.ca); err != nil {
+			return nil, err
+		}
+	}
+	if t.requestCert {
+		config.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return config, nil
+}
+
+// client makes the configuration for upstreams.
+func (o *options) client() error {
+	config, err := o.common()
+	if err != nil {
+		return err
+	}
+	t := &o.clientSSL
+	config.InsecureSkipVerify = o.insecure
+	if (t.key == "") != (t.cert == "") {
+		return errors.New("--client-ssl-key and --client-ssl-cert go together")
+	}
+	if t.key != "" {
+		pair, err := loadPair(t.cert, t.key, "")
+		if err != nil {
+			return err
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	if t.ca != "" {
+		if config.RootCAs, err = loadCAs(t.ca); err != nil {
+			return err
+		}
+	}
+	t.config = config
+	return nil
+}
+
+// common is what --ssl-protocol and --ssl-ciphers say for all.
+func (o *options) common() (*tls.Config, error) {
+	config := new(tls.Config)
+	if o.sslProtocol != "" {
+		version, ok := protocols[o.sslProtocol]
+		if !ok {
+			return nil, fmt.Errorf("--ssl-protocol %q is not supported: take TLSv1_2, TLSv1_3, TLSv1_1, TLSv1, or TLS for what is usual", o.sslProtocol)
+		}
+		config.MinVersion, config.MaxVersion = version, version
+	}
+	var err error
+	config.CipherSuites, err = ciphers(o.sslCiphers)
+	return config, err
+}
+
+var protocols = map[string]uint16{
+	"TLS": 0, "SSLv23": 0, // the name that OpenSSL had for all of them
+	"TLSv1": tls.VersionTLS10, "TLSv1_1": tls.VersionTLS11, "TLSv1_2": tls.VersionTLS12, "TLSv1_3": tls.VersionTLS13,
+}
+
+// ciphers returns the suites in a list of OpenSSL's. TLS 1.3 has its own, which
+// no list changes. Exclusions are of what Go does not offer by itself.
+func ciphers(list string) (suites []uint16, err error) {
+	if list == "" {
+		return nil, nil
+	}
+	known := make(map[string]uint16)
+	for _, suite := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+		known[opensslName(suite.Name)] = suite.ID
+	}
+	for name := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ':' || r == ',' || r == ' ' }) {
+		switch id, ok := known[name]; {
+		case ok:
+			suites = append(suites, id)
+		case name == "HIGH" || name == "DEFAULT":
+			for _, suite := range tls.CipherSuites() {
+				suites = append(suites, suite.ID)
+			}
+		case name[0] != '!' && name[0] != '-' && name[0] != '@' && !strings.HasPrefix(name, "DHE-"):
+			return nil, fmt.Errorf("--ssl-ciphers: %q is not supported: name suites such as ECDHE-RSA-AES128-GCM-SHA256, or HIGH", name)
+		}
+	}
+	if len(suites) == 0 {
+		return nil, fmt.Errorf("--ssl-ciphers %q leaves no suite that is supported", list)
+	}
+	return suites, nil
+}
+
+// opensslName returns OpenSSL's name for TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256.
+func opensslName(name string) string {
+	name = strings.NewReplacer("TLS_RSA_WITH_", "", "TLS_", "", "_WITH", "", "AES_128_CBC", "AES128", "AES_256_CBC", "AES256",
+		"AES_128", "AES128", "AES_256", "AES256", "CHACHA20_POLY1305_SHA256", "CHACHA20_POLY1305", "3DES_EDE_CBC", "DES_CBC3").Replace(name)
+	return strings.ReplaceAll(name, "_", "-")
+}
+
+// loadPair reads a certificate chain and its key, which may be encrypted.
+func loadPair(certFile, keyFile, passphrase string) (tls.Certificate, error) {
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	if key, err = decrypted(key, passphrase); err == nil {
+		var pair tls.Certificate
+		if pair, err = tls.X509KeyPair(cert, key); err == nil {
+			return pair, nil
+		}
+	}
+	return tls.Certificate{}, fmt.Errorf("%s with %s: %w", certFile, keyFile, err)
+}
+
+// decrypted returns a file of PEM with its key in clear: encrypted as PKCS #8,
+// or as OpenSSL did it of old (RFC 1421).
+func decrypted(file []byte, passphrase string) ([]byte, error) {
+	for rest := file; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return file, nil // there is none that is encrypted
+		}
+		//lint:ignore SA1019 such files exist, and reading one's own is no padding oracle
+		old := x509.IsEncryptedPEMBlock(block)
+		if !old && block.Type != "ENCRYPTED PRIVATE KEY" {
+			continue
+		}
+		if passphrase == "" {
+			return nil, errors.New("the key is encrypted: set CONFIGPROXY_SSL_KEY_PASSPHRASE, or CONFIGPROXY_API_SSL_KEY_PASSPHRASE for the API's")
+		}
+		if old {
+			//lint:ignore SA1019 as above
+			der, err := x509.DecryptPEMBlock(block, []byte(passphrase))
+			if err != nil {
+				return nil, err
+			}
+			return pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: der}), nil
+		}
+		key, err := pkcs8.ParsePKCS8PrivateKey(block.Bytes, []byte(passphrase))
+		if err != nil {
+			return nil, err
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			return nil, err
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+	}
+}
+
+func loadCAs(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s has no certificate in it", file)
+	}
+	return pool, nil
+}
