@@ -69,10 +69,10 @@ func (p *Proxy) Drain(filter func(*Tunnel) bool, window time.Duration, code uint
 }
 
 // Shutdown ends all tunnels with the close code 1012 and waits until they are
-// closed and their reports handed over, or until the context ends: then it
-// returns its error, and what is left begins to end at once. From its begin on no
-// tunnel is opened: upgrades are answered with 503. Plain requests are
-// http.Server's to shut down.
+// closed and their reports handed over. When the context ends, what is left is
+// cut off, and Shutdown returns the context's error as soon as all reports
+// are handed over, or a second later. From its begin on no tunnel is opened:
+// upgrades are answered with 503. Plain requests are http.Server's to shut down.
 //
 // The ends are spread evenly over three quarters of the time up to the context's
 // deadline, or 30 s if it has none, and at least ten a second: whoever comes
@@ -88,23 +88,31 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	returned := make(chan struct{})
 	defer close(returned)
 	go spread(returned, p.tunnels.all(), window, (*Tunnel).shutDown)
+	var cut error
 	select {
 	case <-empty:
 	case <-ctx.Done():
-		p.Close()
-		return ctx.Err()
+		cut = ctx.Err()
+		for t := range p.Tunnels() {
+			t.pair.Cut(splice.Why(WhyShutdown))
+		}
 	}
-	if reported := p.reports.done(); reported != nil {
+	late := make(chan struct{})
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastReports, func() { close(late) }) })()
+	for _, done := range []func() <-chan struct{}{func() <-chan struct{} { return empty }, p.reports.done} {
 		select {
-		case <-reported:
-		case <-ctx.Done():
+		case <-done():
+		case <-late:
 			return ctx.Err()
 		}
 	}
 	p.end()
 	p.dialer.closeIdle()
-	return nil
+	return cut
 }
+
+// lastReports is how long Shutdown waits for reports when its time is over.
+const lastReports = time.Second
 
 // Close is Shutdown without pace, and without waiting: all tunnels begin to end
 // at once, and have ended 12 s later.

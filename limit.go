@@ -149,6 +149,11 @@ func (p *Proxy) Listen(l net.Listener) net.Listener {
 	return &gate{Listener: l, proxy: p, turning: make(chan struct{}, 16)}
 }
 
+// Crowded reports whether the process has so many descriptors open that Listen
+// turns connections away, and load balancers had better choose another gateway.
+// It opens one for a moment. False where nobody knows how many there may be.
+func (p *Proxy) Crowded() bool { return full(p.Limits.SpareDescriptors) }
+
 // A gate is a listener that turns connections away.
 type gate struct {
 	net.Listener

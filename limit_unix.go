@@ -5,6 +5,7 @@ package slipswitch
 import (
 	"math"
 	"net"
+	"os"
 	"syscall"
 )
 
@@ -35,4 +36,18 @@ func crowded(conn net.Conn, spare int) (crowded bool) {
 	}
 	raw.Control(func(fd uintptr) { crowded = int(fd) >= all-spareOf(spare, all) })
 	return crowded
+}
+
+// full reports whether the next descriptor would be one of those.
+func full(spare int) bool {
+	all, ok := maxDescriptors()
+	if !ok {
+		return false
+	}
+	fd, err := syscall.Open(os.DevNull, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return err == syscall.EMFILE || err == syscall.ENFILE
+	}
+	syscall.Close(fd)
+	return fd >= all-spareOf(spare, all)
 }

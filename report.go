@@ -213,7 +213,7 @@ func (q *reports) dispatch() {
 }
 
 // done returns a channel that is closed when all reports so far are handed
-// over; nil if there are none. Bursts end here.
+// over. Bursts end here.
 func (q *reports) done() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -221,7 +221,9 @@ func (q *reports) done() <-chan struct{} {
 		q.settle(g)
 	}
 	if len(q.waiting) == 0 {
-		return nil
+		none := make(chan struct{})
+		close(none)
+		return none
 	}
 	return q.idle
 }

@@ -382,6 +382,50 @@ func TestShutdownWaitsForReports(t *testing.T) {
 	}
 }
 
+// TestShutdownCutsWhatIsLeft: when its time is over, peers that do not answer,
+// or read nothing, are not waited for, and nobody's report is missing.
+func TestShutdownCutsWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	u := tunneling(t)
+	g := startGateway(t, &slipswitch.Proxy{}, route("/a", u))
+	const n = 20
+	flooding := make(chan struct{}, n)
+	for i := range n {
+		client, far := g.open("/a", u)
+		if i%2 == 0 {
+			continue
+		}
+		go func() {
+			flood := wsFrame(0x82, false, strings.Repeat("x", 60_000))
+			for client.SetReadDeadline(time.Now().Add(wait)); ; {
+				if _, err := io.WriteString(far.TCPConn, flood); err != nil {
+					break
+				}
+			}
+			flooding <- struct{}{}
+		}()
+	}
+	g.tunnels(n)
+	short, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	if err := g.Shutdown(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v; want the context's error", err)
+	}
+	if took := time.Since(begin); took > 1400*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+	if len(g.reports) != n {
+		t.Errorf("%d reports; want %d", len(g.reports), n)
+	}
+	for range len(g.reports) {
+		g.wantReport(slipswitch.WhyShutdown)
+	}
+	for range n / 2 {
+		<-flooding
+	}
+}
+
 // TestShutdownOpensNoTunnel: upgrades are refused from its begin on, also one
 // whose upstream answers later; plain requests are not its business.
 func TestShutdownOpensNoTunnel(t *testing.T) {

@@ -9,11 +9,12 @@
 //	POST   /v1/confirm   makes the deletions that a store's brake holds back
 //	GET    /v1/tunnels   lists open tunnels, by pages
 //	DELETE /v1/tunnels   closes them
+//	GET    /v1/upstreams lists the upstreams of tunnels, and how busy they are
 //	GET    /v1/closes    lists the last close reports, and bursts of closes
 //	GET    /v1/status    version, how much there is of what, whether it is ready
 //	*      /api/routes   the API of configurable-http-proxy
 //	GET    /livez        200: the program runs
-//	GET    /readyz       200: send it traffic; 503: do not
+//	GET    /readyz       200: send it traffic; 503: do not, it drains or is short of descriptors
 //
 // # Routes
 //
@@ -84,6 +85,11 @@
 // code and reason for the WebSocket Close frame (1001; "admin"), and window, a
 // time such as 30s over which the closes are spread. It answers 202 with how
 // many tunnels it is about: {"closing":3}. See Tunnel.Close and Proxy.Drain.
+//
+// /v1/upstreams answers {"upstreams":[{"upstream":"http://10.0.0.7:8080", "tunnels":3,
+// "lastActive":"…"}], "next":"…"}, in the order of their URLs: those that have tunnels, or had
+// one of the last 1000 that ended, and when these last were active. Plain
+// requests count for routes only. Parameters: limit, after, upstream.
 //
 // /v1/closes answers {"closes":[…], "bursts":[…]}, the newest first: of the last
 // 1000 reports at most limit, and the last 100 bursts. Parameters: limit, host,

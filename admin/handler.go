@@ -72,8 +72,8 @@ type Handler struct {
 	Stores func() any
 
 	// Ready, if set, returns why no traffic should be sent here, or nil.
-	// Whatever it says, a Proxy that drains is not ready. The error's text is
-	// shown by /v1/status, not by /readyz.
+	// Whatever it says, a Proxy that drains, or is Crowded, is not ready. The
+	// error's text is shown by /v1/status, not by /readyz.
 	Ready func() error
 
 	// Started is when the program began, for /v1/status. Zero: it is not told.
@@ -160,6 +160,8 @@ func (h *Handler) native(path, method string) endpoint {
 		methods = map[string]endpoint{"POST": h.confirm}
 	case "/v1/tunnels":
 		methods = map[string]endpoint{"GET": h.listTunnels, "DELETE": h.closeTunnels}
+	case "/v1/upstreams":
+		methods = map[string]endpoint{"GET": h.listUpstreams}
 	case "/v1/closes":
 		methods = map[string]endpoint{"GET": h.listCloses}
 	case "/v1/status":

@@ -53,12 +53,18 @@ func (h *Handler) status(w http.ResponseWriter, r *http.Request) *problem {
 
 func (h *Handler) draining() bool { return h.Proxy != nil && h.Proxy.Draining() }
 
-var errDraining = errors.New("draining")
+var (
+	errDraining = errors.New("draining")
+	errCrowded  = errors.New("nearly as many descriptors are open as there may be")
+)
 
 // notReady returns why no traffic should be sent here.
 func (h *Handler) notReady() error {
-	if h.draining() {
+	switch {
+	case h.draining():
 		return errDraining
+	case h.Proxy != nil && h.Proxy.Crowded():
+		return errCrowded
 	}
 	if h.Ready != nil {
 		return h.Ready()

@@ -329,6 +329,15 @@ func (t *looped) settle() {
 	if t.closed {
 		return
 	}
+	if t.pair.cut.Load() {
+		for side := range t.ends {
+			if end := &t.ends[side]; !end.framed || end.parted == 0 {
+				linger(end.fd)
+			}
+		}
+		t.close()
+		return
+	}
 	if t.resetAt != 0 {
 		t.abort()
 		return

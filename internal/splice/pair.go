@@ -22,6 +22,7 @@ type Pair struct {
 	order    atomic.Pointer[order]
 	half     atomic.Pointer[half]
 	aborting atomic.Bool // a side is broken, and the other still gets what is on its way
+	cut      atomic.Bool // it is to end at once
 }
 
 // carrier is what moves a tunnel's bytes.
@@ -95,6 +96,15 @@ func (p *Pair) Close(why Why, code uint16, reason string) bool {
 	first := p.fail(Cause{By: Gateway, How: Policy, Why: why})
 	p.end(code, reason)
 	return first
+}
+
+// Cut ends the tunnel at once, also when it is ending already: what is on its way is lost. A side that has had its Close
+// frame is shut down, any other reset, so that it does not take what it has for all.
+func (p *Pair) Cut(why Why) {
+	p.fail(Cause{By: Gateway, How: Policy, Why: why})
+	p.cut.Store(true)
+	p.order.CompareAndSwap(nil, &order{at: p.machine.clock.now()})
+	p.carrier.poke()
 }
 
 // end gives the order to end, unless it has been given.

@@ -329,6 +329,45 @@ func TestBareClose(t *testing.T) {
 	})
 }
 
+// Whatever goes on, and however slow the peers are. A side that was told goodbye ends with it, the other with a reset.
+func TestCut(t *testing.T) {
+	onPumps(t, func(t *testing.T, e *splice.Engine) {
+		tun := open(t, e, splice.Config{})
+		tun.client.SetReadBuffer(128 << 10)
+		stop := make(chan struct{})
+		go func() {
+			defer close(stop)
+			tun.upstream.Write([]byte{0x82, 127, 0x40, 0, 0, 0, 0, 0, 0, 0}) // no place for a Close frame
+			for b := noise(1 << 20); ; {
+				if _, err := tun.upstream.Write(b); err != nil {
+					return
+				}
+			}
+		}()
+		until(t, "the client takes no more", func() bool {
+			before := tun.pair.Stats().From[splice.Upstream].Bytes
+			time.Sleep(20 * time.Millisecond)
+			return before > 0 && tun.pair.Stats().From[splice.Upstream].Bytes == before
+		})
+		tun.pair.Close("drain", 1012, "")
+		farewell := make([]byte, 8)
+		if _, err := io.ReadFull(tun.upstream, farewell); err != nil || farewell[0] != 0x88 {
+			t.Errorf("got %x, %v; want a Close frame", farewell, err)
+		}
+		begin := time.Now()
+		tun.pair.Cut("shutdown")
+		end := tun.end()
+		if took := time.Since(begin); took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if end.By != splice.Gateway || end.How != splice.Policy || end.Why != "drain" {
+			t.Errorf("got %+v; want the first cause", end.Cause)
+		}
+		expectReset(t, tun.client)
+		<-stop
+	})
+}
+
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	var e splice.Engine

@@ -337,6 +337,7 @@ func (t *portable) poke() {
 			stalled[side] = now >= o.at+boundaryWait
 		}
 	}
+	dead = dead || p.cut.Load()
 	t.late = t.late || dead
 	t.mu.Unlock()
 	if dead {
@@ -375,6 +376,15 @@ func (t *portable) leave() {
 		return
 	}
 	for side, conn := range t.conns {
+		if t.pair.cut.Load() {
+			if tcp, ok := socket(conn).(*net.TCPConn); ok {
+				if !ends[side].framed {
+					tcp.SetLinger(0)
+				}
+				tcp.Close() // under TLS a Close would wait to send its alert
+			}
+			continue
+		}
 		// A side that is alive learns of the other's reset by a reset, once it has what was sent before; one that did not
 		// finish in time is reset as well.
 		if !ends[side].broken && (late || ends[side^1].broken) {
