@@ -61,6 +61,7 @@ func Run(t *testing.T, subject func(t *testing.T) Subject) {
 		{"Unreadable", testUnreadable},
 		{"Unknown", testUnknown},
 		{"Outage", testOutage},
+		{"Faults", testFaults},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, subject(t)) })
 	}
