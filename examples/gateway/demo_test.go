@@ -268,7 +268,7 @@ func TestDemoEndings(t *testing.T) {
 		until(t, board, fmt.Sprintf(`document.getElementById("ended").textContent.includes(%q)`, what))
 	}
 	for _, row := range []struct{ way, want string }{
-		{"kill", "ended by the upstream: FIN"},
+		{"kill", "ended by the upstream: RST"},
 		{"close", "ended by the gateway: policy, route deleted"},
 		{"drain", "ended by the gateway: policy, route deleted"},
 		{"keep", ""},

@@ -7,11 +7,9 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -33,7 +31,7 @@ type Demo struct {
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
-	servers []*http.Server
+	servers []*process
 }
 
 // The paths at which it is found. Workspaces are one route each.
@@ -49,39 +47,44 @@ func (d *Demo) Start() error {
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.board.demo, d.crowd.demo = d, d
 	d.crowd.init()
-	board, err := d.serve(&d.board)
+	board, err := d.start(&d.board)
 	if err != nil {
 		return err
 	}
 	routes := []slipswitch.Route{
-		{Path: "/", Exact: true, Upstreams: slipswitch.To(board)},
-		{Path: boardPath, StripPath: true, Upstreams: slipswitch.To(board), IdleTimeout: idleTimeout},
+		{Path: "/", Exact: true, Upstreams: slipswitch.To(board.url())},
+		{Path: boardPath, StripPath: true, Upstreams: slipswitch.To(board.url()), IdleTimeout: idleTimeout},
 	}
 	for path, f := range map[string]*file{adaPath: hello(), gracePath: embedding()} {
 		w := &workspace{board: &d.board, path: path, file: f, tabs: make(map[*tab]struct{})}
-		if path == gracePath {
-			d.ender = ender{demo: d, workspace: w}
-		}
-		upstream, err := d.serve(w)
+		server, err := d.start(w)
 		if err != nil {
 			return err
 		}
+		if path == gracePath {
+			d.ender = ender{demo: d, path: path, server: server}
+		}
 		routes = append(routes, slipswitch.Route{
-			Path: path, StripPath: true, Upstreams: slipswitch.To(upstream),
+			Path: path, StripPath: true, Upstreams: slipswitch.To(server.url()),
 			IdleTimeout: idleTimeout, Labels: map[string]string{"demo": "workspace"},
 		})
 	}
 	alan := &workspace{board: &d.board, path: alanPath, file: hello(), tabs: make(map[*tab]struct{})}
-	if d.rules.asleep, err = d.serve(alan); err != nil {
-		return err
-	}
-	if d.rules.services, err = d.serve(http.HandlerFunc(visitService)); err != nil {
-		return err
+	for _, s := range []struct {
+		handler http.Handler
+		url     *string
+	}{
+		{alan, &d.rules.asleep},
+		{http.HandlerFunc(visitService), &d.rules.services},
+		{http.HandlerFunc(d.crowd.visit), &d.crowd.upstream},
+	} {
+		server, err := d.start(s.handler)
+		if err != nil {
+			return err
+		}
+		*s.url = server.url()
 	}
 	routes = append(routes, d.rules.routes()...)
-	if d.crowd.upstream, err = d.serve(http.HandlerFunc(d.crowd.visit)); err != nil {
-		return err
-	}
 	if _, err := d.Router.Update(func(tx *slipswitch.Txn) error {
 		for _, route := range routes {
 			tx.Put(route)
@@ -101,24 +104,11 @@ const (
 	pingEvery   = idleTimeout / 6
 )
 
-// serve starts a server on this machine, and returns its URL.
-func (d *Demo) serve(handler http.Handler) (upstream string, err error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
-		BaseContext:       func(net.Listener) context.Context { return d.ctx },
-	}
-	d.servers = append(d.servers, server)
-	d.running.Go(func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			d.Log.Error("demo", "error", err)
-		}
-	})
-	return "http://" + listener.Addr().String(), nil
+// start starts a server on this machine.
+func (d *Demo) start(handler http.Handler) (*process, error) {
+	p := &process{demo: d, handler: handler}
+	d.servers = append(d.servers, p)
+	return p, p.start()
 }
 
 // Welcome tells where to look.
@@ -142,7 +132,7 @@ func (d *Demo) Close() {
 	}
 	d.cancel()
 	for _, server := range d.servers {
-		server.Close()
+		server.close()
 	}
 	d.running.Wait()
 }

@@ -10,10 +10,11 @@ import (
 // An ender ends the sockets of one workspace on purpose, in one of several
 // ways, so that one can see how each is reported.
 type ender struct {
-	demo      *Demo
-	workspace *workspace
+	demo   *Demo
+	path   string
+	server *process
 
-	mu sync.Mutex // held while a route is gone
+	mu sync.Mutex // held while the route or the server is gone
 }
 
 // policies are what the route may say about its end.
@@ -23,50 +24,58 @@ var policies = map[string]slipswitch.Ending{
 	"close": {Close: true, Reason: "the workspace is deleted"},
 }
 
-// routeGone is how long a deleted route stays away.
-const routeGone = 4 * time.Second
+// gone is how long a deleted route, or a killed server, stays away.
+const gone = 4 * time.Second
 
-// end kills the workspace's sockets, as a crash of its server would, or deletes
-// its route under a policy, and puts it back a little later.
+// end kills the workspace's server, or deletes its route under a policy. A
+// little later either is back.
 func (e *ender) end(way string) {
-	if way == "kill" {
-		e.workspace.kill()
-		return
-	}
 	policy, ok := policies[way]
-	if !ok || !e.mu.TryLock() {
+	if !ok && way != "kill" || !e.mu.TryLock() {
 		return
 	}
 	e.demo.running.Go(func() {
 		defer e.mu.Unlock()
-		key := slipswitch.Key{Path: e.workspace.path}
-		entry, ok := e.demo.Router.Table().At(key)
-		if !ok {
-			return
+		var restore func()
+		if way == "kill" {
+			restore = e.kill()
+		} else {
+			restore = e.delete(policy)
 		}
-		route := *entry.Route
-		route.OnDelete = policy
-		e.change(slipswitch.Change{Put: &route})
-		e.change(slipswitch.Change{Delete: &key})
 		select {
-		case <-time.After(routeGone):
-			e.change(slipswitch.Change{Put: &route})
+		case <-time.After(gone):
+			restore()
 		case <-e.demo.ctx.Done():
 		}
 	})
 }
 
-func (e *ender) change(c slipswitch.Change) {
-	if _, err := e.demo.Router.Apply(nil, c); err != nil {
-		e.demo.Log.Error("demo", "error", err)
+// kill kills the server, and returns what starts it again.
+func (e *ender) kill() (restart func()) {
+	e.server.kill()
+	return func() {
+		if err := e.server.start(); err != nil {
+			e.demo.Log.Error("demo", "error", err)
+		}
 	}
 }
 
-// kill ends all sockets without a word.
-func (w *workspace) kill() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for t := range w.tabs {
-		t.cancel()
+// delete deletes the route, and returns what puts it back.
+func (e *ender) delete(policy slipswitch.Ending) (restore func()) {
+	key := slipswitch.Key{Path: e.path}
+	entry, ok := e.demo.Router.Table().At(key)
+	if !ok {
+		return func() {}
+	}
+	route := *entry.Route
+	route.OnDelete = policy
+	e.change(slipswitch.Change{Put: &route})
+	e.change(slipswitch.Change{Delete: &key})
+	return func() { e.change(slipswitch.Change{Put: &route}) }
+}
+
+func (e *ender) change(c slipswitch.Change) {
+	if _, err := e.demo.Router.Apply(nil, c); err != nil {
+		e.demo.Log.Error("demo", "error", err)
 	}
 }
