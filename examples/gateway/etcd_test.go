@@ -2,10 +2,12 @@ package main_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/slipswitch/slipswitch"
 )
@@ -82,6 +84,54 @@ func TestConfirmForAllGateways(t *testing.T) {
 	two.must("POST", "/v1/confirm", nil, nil)
 	for _, p := range []*process{one, two} {
 		eventually(t, "they are made", func() bool { return len(p.routes()) == 20 && len(held(p)) == 0 })
+	}
+}
+
+// A gateway is killed while it writes: what it has acknowledged another one
+// has, with no batch half, and 100 sockets through that one see nothing.
+func TestGatewayKilled(t *testing.T) {
+	url := etcd(t)
+	server := newIDE(t)
+	stays := start(t, "-store=etcd:"+url, "-name=stays")
+	stays.put(slipswitch.Route{Path: "/ide", StripPath: true, Upstreams: slipswitch.To(server.URL)})
+	var sockets []*numberSocket
+	for range 100 {
+		sockets = append(sockets, newNumberSocket(t, "ws://"+stays.public+"/ide/numbers"))
+	}
+	acknowledged := map[string]bool{}
+	for round := range 3 {
+		dies := start(t, "-store=etcd:"+url, "-name=dies")
+		for i := 0; ; i++ {
+			if i == 20 {
+				time.AfterFunc(time.Duration(rand.IntN(20))*time.Millisecond, func() { dies.cmd.Process.Kill() })
+			}
+			batch := fmt.Sprintf("/%d-%d", round, i)
+			var changes []slipswitch.Change
+			for part := range 3 {
+				changes = append(changes, slipswitch.Change{Put: &slipswitch.Route{
+					Path: fmt.Sprint(batch, "/", part), Upstreams: slipswitch.To("http://127.0.0.1:9")}})
+			}
+			if _, err := dies.call("POST", "/v1/batch", map[string]any{"changes": changes}, nil); err != nil {
+				break
+			}
+			acknowledged[batch] = true
+		}
+		<-dies.exited
+		stays.must("PUT", "/v1/route?path=/round", slipswitch.Route{Path: "/round", Upstreams: slipswitch.To(fmt.Sprint("http://round-", round))}, nil)
+		stays.must("DELETE", "/v1/route?path=/round", nil, nil) // all before it is there, too
+		routes := stays.routes()
+		delete(routes, "/ide")
+		checkBatches(t, routes, acknowledged)
+		goOn(t, sockets)
+	}
+	if closed, _ := stays.logged("tunnel closed"); len(closed) > 0 {
+		t.Errorf("closed: %v", closed)
+	}
+	for _, s := range sockets {
+		close(s.stop)
+		if err := <-s.failed; err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -85,19 +85,23 @@ func TestKill9LosesNothingAcknowledged(t *testing.T) {
 // that is there whole.
 func (p *process) check(acknowledged map[string]bool) {
 	p.t.Helper()
-	routes := p.routes()
+	checkBatches(p.t, p.routes(), acknowledged)
+}
+
+func checkBatches(t testing.TB, routes, acknowledged map[string]bool) {
+	t.Helper()
 	parts := map[string]int{}
 	for path := range routes {
 		parts[path[:strings.LastIndexByte(path, '/')]]++
 	}
 	for batch := range acknowledged {
 		if parts[batch] == 0 {
-			p.t.Errorf("the acknowledged batch %s is lost", batch)
+			t.Errorf("the acknowledged batch %s is lost", batch)
 		}
 	}
 	for batch, n := range parts {
 		if n != 3 {
-			p.t.Errorf("of batch %s %d of 3 routes are there", batch, n)
+			t.Errorf("of batch %s %d of 3 routes are there", batch, n)
 		}
 	}
 }

@@ -15,10 +15,7 @@ import (
 	"github.com/slipswitch/slipswitch/store"
 	"github.com/slipswitch/slipswitch/store/filestore"
 	"github.com/slipswitch/slipswitch/store/storetest"
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Subject {
