@@ -46,7 +46,9 @@ const (
 // changed once it is used, and all methods may be called concurrently.
 //
 // A batch is one transaction. Servers take 128 operations in one by default,
-// and 1.5 MiB: that is 127 routes. What is more is store.ErrTooLarge.
+// and 1.5 MiB: that is 127 routes to change or delete. What is more is
+// store.ErrTooLarge. A put of what stands there as it is counts for nothing, so
+// that all routes may be put again and again.
 //
 // Access is the cluster's matter: a gateway needs to read and write the prefix,
 // one that never writes routes only to read it, and somebody who registers

@@ -10,7 +10,9 @@ import (
 
 	"github.com/slipswitch/slipswitch"
 	"github.com/slipswitch/slipswitch/store"
+	"github.com/slipswitch/slipswitch/store/etcdstore"
 	"github.com/slipswitch/slipswitch/store/storetest"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -98,11 +100,41 @@ func TestTooLarge(t *testing.T) {
 	if _, err := s.Write(t.Context(), "", puts(0, 127, "up")...); err != nil {
 		t.Errorf("127 routes: %v", err)
 	}
-	if _, err := s.Write(t.Context(), "", puts(0, 128, "up")...); !errors.Is(err, store.ErrTooLarge) || !strings.Contains(err.Error(), "128") {
+	if _, err := s.Write(t.Context(), "", puts(200, 328, "up")...); !errors.Is(err, store.ErrTooLarge) || !strings.Contains(err.Error(), "128") {
 		t.Errorf("128 routes: got %v; want ErrTooLarge and the numbers", err)
 	}
+	// Of many only those count that are not there as they are, and each of the
+	// fields that a later version has put is still there.
+	for from := 0; from < 1000; from += 100 {
+		if _, err := s.Write(t.Context(), "", puts(from, from+100, "up")...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Client.Put(t.Context(), "/slipswitch/routes///0500", `{"path":"/0500","shade":7,"upstreams":["http://up"]}`); err != nil {
+		t.Fatal(err)
+	}
+	before := keysOf(t, s)
+	all := puts(0, 1000, "up")
+	for i := range 127 {
+		all[i*7] = put(all[i*7].Put.Path, "other")
+	}
+	if _, err := s.Write(t.Context(), "", all...); err != nil {
+		t.Errorf("127 changes among 1000 puts: %v", err)
+	}
+	for key, kv := range keysOf(t, s) {
+		changed := kv.ModRevision != before[key].ModRevision
+		if want := strings.Contains(string(kv.Value), "http://other"); changed != want {
+			t.Errorf("%s: written: %v; want %v", key, changed, want)
+		}
+	}
+	if _, err := s.Write(t.Context(), "", append(puts(0, 1000, "up"), put("/new", "up"))...); !errors.Is(err, store.ErrTooLarge) {
+		t.Errorf("128 changes among 1001 puts: got %v; want ErrTooLarge", err)
+	}
+	if again := keysOf(t, s); again["/slipswitch/routes///0000"].Version != before["/slipswitch/routes///0000"].Version+1 {
+		t.Error("a refused batch was written")
+	}
 	s.MaxOps = 1000
-	if _, err := s.Write(t.Context(), "", puts(0, 500, "up")...); !errors.Is(err, store.ErrTooLarge) {
+	if _, err := s.Write(t.Context(), "", puts(0, 500, "more")...); !errors.Is(err, store.ErrTooLarge) {
 		t.Errorf("more than the server takes: got %v; want ErrTooLarge", err)
 	}
 	large := puts(0, 40, "up")
@@ -251,4 +283,18 @@ func TestHeartbeat(t *testing.T) {
 			t.Errorf("status %+v after %+v", after, before)
 		}
 	}
+}
+
+// keysOf returns the routes' keys as etcd has them.
+func keysOf(t *testing.T, s *etcdstore.Store) map[string]*mvccpb.KeyValue {
+	t.Helper()
+	response, err := s.Client.Get(t.Context(), "/slipswitch/routes/", clientv3.WithPrefix())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]*mvccpb.KeyValue)
+	for _, kv := range response.Kvs {
+		all[string(kv.Key)] = kv
+	}
+	return all
 }

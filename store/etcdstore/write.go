@@ -1,6 +1,7 @@
 package etcdstore
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -19,7 +20,9 @@ func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.C
 }
 
 // write reads what stands, for the fields that this version does not know, and
-// changes it in one transaction if it still does.
+// changes what is to be otherwise in one transaction, if that still stands so.
+// What is as it shall be needs no part in it: who changes that meanwhile has
+// changed it after this batch.
 func (s *Store) write(ctx context.Context, owner string, changes []slipswitch.Change, lease clientv3.LeaseID) (revision uint64, err error) {
 	keys, err := store.Keys(changes)
 	if err != nil {
@@ -33,9 +36,6 @@ func (s *Store) write(ctx context.Context, owner string, changes []slipswitch.Ch
 			order = append(order, key)
 		}
 		puts[key] = c.Put
-	}
-	if n := len(order) + 1; n > s.maxOps() {
-		return 0, fmt.Errorf("%w: %d keys and one need %d operations; the servers take %d", store.ErrTooLarge, len(order), n, s.maxOps())
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout())
 	defer cancel()
@@ -57,8 +57,14 @@ func (s *Store) write(ctx context.Context, owner string, changes []slipswitch.Ch
 			if err != nil {
 				return 0, err
 			}
+			if kv != nil && bytes.Equal(kv.Value, value) && kv.Lease == int64(lease) {
+				continue
+			}
 			ops = append(ops, clientv3.OpPut(key, string(value), clientv3.WithLease(lease)))
 			unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(key), "=", kv.GetModRevision()))
+		}
+		if n := len(ops); n > s.maxOps() {
+			return 0, fmt.Errorf("%w: to change %d routes needs %d operations; the servers take %d", store.ErrTooLarge, n-1, n, s.maxOps())
 		}
 		response, err := s.Client.Txn(ctx).If(unchanged...).Then(ops...).Commit()
 		if err != nil {
@@ -70,24 +76,27 @@ func (s *Store) write(ctx context.Context, owner string, changes []slipswitch.Ch
 	}
 }
 
-// read returns what stands at the keys, of which there must not be more than
-// operations in a transaction. What is not there has a nil value.
+// read returns what stands at the keys, at one revision. What is not there has
+// a nil value.
 func (s *Store) read(ctx context.Context, keys []string) (map[string]*mvccpb.KeyValue, error) {
-	if len(keys) == 0 {
-		return nil, nil
-	}
-	gets := make([]clientv3.Op, len(keys))
-	for i, key := range keys {
-		gets[i] = clientv3.OpGet(key)
-	}
-	response, err := s.Client.Txn(ctx).Then(gets...).Commit()
-	if err != nil {
-		return nil, failure(err)
-	}
 	standing := make(map[string]*mvccpb.KeyValue, len(keys))
-	for _, r := range response.Responses {
-		for _, kv := range r.GetResponseRange().Kvs {
-			standing[string(kv.Key)] = kv
+	var revision int64 // 0: now
+	for some := range slices.Chunk(keys, s.maxOps()) {
+		gets := make([]clientv3.Op, len(some))
+		for i, key := range some {
+			gets[i] = clientv3.OpGet(key, clientv3.WithRev(revision))
+		}
+		response, err := s.Client.Txn(ctx).Then(gets...).Commit()
+		if err != nil {
+			return nil, failure(err)
+		}
+		if revision == 0 {
+			revision = response.Header.Revision
+		}
+		for _, r := range response.Responses {
+			for _, kv := range r.GetResponseRange().Kvs {
+				standing[string(kv.Key)] = kv
+			}
 		}
 	}
 	return standing, nil
