@@ -9,15 +9,18 @@ import (
 
 // TestSoak is the short form of the soak. Under the race detector so is the gateway.
 func TestSoak(t *testing.T) {
-	s := soak{during: 20 * time.Second, tunnels: 200, changes: 1000}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		s.race = slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
-	}
+	s := soak{during: 20 * time.Second, tunnels: 200, changes: 1000, race: raceDetector()}
 	line, err := s.run(t.Context())
 	if err != nil {
 		t.Error(err)
 	}
 	t.Log(line, "race:", s.race)
+}
+
+// raceDetector reports whether it looks on.
+func raceDetector() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 // What a soak looks for, it finds.
