@@ -278,6 +278,7 @@ func (t *looped) flush(f *flow) bool {
 	}
 	t.release(f)
 	f.stuck.Store(0)
+	t.pair.freed(f, t.loop.now)
 	return true
 }
 
@@ -372,15 +373,16 @@ func (t *looped) settle() {
 func (t *looped) ping() {
 	p, f, client := t.pair, &t.pair.flows[Upstream], &t.ends[Client]
 	at, answer := p.pulse()
+	if at == 0 || at > t.loop.now {
+		return
+	}
+	stuck := !t.held[Upstream].empty() || client.full
 	switch {
-	case at == 0 || at > t.loop.now || !t.held[Upstream].empty() || client.full:
-	case !answer:
-		if f.frames.Boundary() {
-			t.keep(f, p.ping(t.loop.now))
-			t.flush(f)
-		}
-	default:
-		p.unanswered(arriving(client.fd), t.loop.now)
+	case answer:
+		p.unanswered(stuck || arriving(client.fd), t.loop.now)
+	case !stuck && f.frames.Boundary():
+		t.keep(f, p.ping(t.loop.now))
+		t.flush(f)
 	}
 }
 

@@ -88,6 +88,13 @@ func (p *Pair) asked(now int64) {
 	}
 }
 
+// freed notes that a side takes bytes again: if it is the client, a ping may have waited with them.
+func (p *Pair) freed(f *flow, now int64) {
+	if ps := p.pings.Load(); ps != nil && f.from == Upstream {
+		ps.onItsWay.Store(now)
+	}
+}
+
 // ping returns a ping for the client, to be written where a frame of the upstream's flow may follow. Only that flow's
 // owner calls it.
 func (p *Pair) ping(now int64) []byte {

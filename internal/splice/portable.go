@@ -160,9 +160,14 @@ func (t *portable) write(f *flow, b []byte) bool {
 	if len(b) == 0 {
 		return true
 	}
-	f.stuck.Store(t.pair.machine.clock.now())
+	clock := t.pair.machine.clock
+	began := clock.now()
+	f.stuck.Store(began)
 	_, err := t.conns[f.from.other()].Write(b)
 	f.stuck.Store(0)
+	if now := clock.now(); now-began > int64(tick) {
+		t.pair.freed(f, now)
+	}
 	if err == nil {
 		return true
 	}
