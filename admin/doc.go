@@ -67,6 +67,11 @@
 //	{"status":400, "error":"…", "invalid":[{"index":0, "key":{…}, "field":"path",
 //	 "value":"ide-7", "want":"must begin with /"}]}
 //
+// In a store with leases, etcd that is, a route can last only for as long as its
+// workspace does: PUT /v1/route with ttl=30s is to be asked again within that
+// time, and does nothing then but renew it; if it is not, the route is deleted.
+// A PUT without ttl makes it last. Other stores answer 501.
+//
 // If the store's brake holds deletions of a request back, the answer is 202
 // with the reason: all else is done. /v1/status tells under stores, as braked,
 // how many routes of which owner are held, and which are the first of them.

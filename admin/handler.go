@@ -57,6 +57,10 @@ type Handler struct {
 	// It may be called concurrently. Nil: changes go to Router alone.
 	Write func(ctx context.Context, owner string, changes ...slipswitch.Change) error
 
+	// WriteFor, if set, is Write of routes that last for a time only, unless they
+	// are written again: store.Sync.ApplyFor does. Nil: that cannot be.
+	WriteFor func(ctx context.Context, ttl time.Duration, owner string, changes ...slipswitch.Change) error
+
 	// WaitAll, if set, waits until all gateways that share the store have what
 	// Write has written: for requests with wait=all. Its errors are as Write's.
 	// Nil: there is only this gateway.

@@ -145,11 +145,15 @@ func (h *Handler) getRoute(w http.ResponseWriter, r *http.Request) *problem {
 
 // putRoute answers PUT /v1/route.
 func (h *Handler) putRoute(w http.ResponseWriter, r *http.Request) *problem {
-	query, wrong := parameters(r, "host", "path", "exact", "wait")
+	query, wrong := parameters(r, "host", "path", "exact", "wait", "ttl")
 	if wrong != nil {
 		return wrong
 	}
 	all, wrong := waitsForAll(query)
+	if wrong != nil {
+		return wrong
+	}
+	ttl, wrong := h.lasts(query)
 	if wrong != nil {
 		return wrong
 	}
@@ -172,7 +176,7 @@ func (h *Handler) putRoute(w http.ResponseWriter, r *http.Request) *problem {
 	var was slipswitch.Entry
 	var replaced bool
 	version, err := h.write(r.Context(), change{
-		owner: h.Owner, changes: []slipswitch.Change{{Put: &route}}, conditional: conditional(r), all: all,
+		owner: h.Owner, changes: []slipswitch.Change{{Put: &route}}, conditional: conditional(r), all: all, ttl: ttl,
 		check: func() *problem {
 			before = h.Router.Table().Version()
 			was, replaced = h.Router.Table().Of(h.owner(), key)

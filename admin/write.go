@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/slipswitch/slipswitch"
 )
@@ -19,7 +20,8 @@ type change struct {
 	check       func() *problem
 	conditional bool
 
-	all bool // wait until all gateways have it
+	all bool          // wait until all gateways have it
+	ttl time.Duration // how long it lasts unless it is made again; for ever if 0
 }
 
 // waitsForAll reads the parameter wait.
@@ -32,10 +34,25 @@ func waitsForAll(query url.Values) (bool, *problem) {
 	}
 }
 
+// lasts reads the parameter ttl.
+func (h *Handler) lasts(query url.Values) (time.Duration, *problem) {
+	if !query.Has("ttl") {
+		return 0, nil
+	}
+	ttl, err := time.ParseDuration(query.Get("ttl"))
+	if err != nil || ttl < time.Second || ttl > 24*time.Hour {
+		return 0, badRequest("ttl", query.Get("ttl"), "must be a time from 1s to 24h, such as 30s")
+	}
+	if h.WriteFor == nil {
+		return 0, &problem{Status: http.StatusNotImplemented, Text: "ttl needs routes that are kept in a store with leases, such as etcd"}
+	}
+	return ttl, nil
+}
+
 // write makes a change where the routes are kept, and returns the version of a
 // table that has it.
 func (h *Handler) write(ctx context.Context, c change) (version uint64, err error) {
-	if h.Write == nil {
+	if h.Write == nil && c.ttl == 0 {
 		return h.Router.Update(func(tx *slipswitch.Txn) error {
 			if c.check != nil {
 				if wrong := c.check(); wrong != nil {
@@ -72,7 +89,11 @@ func (h *Handler) write(ctx context.Context, c change) (version uint64, err erro
 	if c.owner != nil {
 		name = c.owner.Name
 	}
-	err = h.Write(ctx, name, c.changes...)
+	if c.ttl > 0 {
+		err = h.WriteFor(ctx, c.ttl, name, c.changes...)
+	} else {
+		err = h.Write(ctx, name, c.changes...)
+	}
 	version = h.Router.Table().Version()
 	if err == nil && c.all && h.WaitAll != nil {
 		err = h.WaitAll(ctx)

@@ -143,6 +143,62 @@ func TestConfirm(t *testing.T) {
 	serve(t, new(admin.Handler)).want(409, "POST", "/v1/confirm", "")
 }
 
+// A route can last for a time, where the store can do that.
+func TestPutForATime(t *testing.T) {
+	const route = `{"path":"/a","upstreams":["http://up"]}`
+	var got time.Duration
+	s := serve(t, &admin.Handler{
+		Write: func(context.Context, string, ...slipswitch.Change) error { got = -1; return nil },
+		WriteFor: func(_ context.Context, ttl time.Duration, owner string, changes ...slipswitch.Change) error {
+			if owner != "" || len(changes) != 1 || changes[0].Put == nil || changes[0].Put.Path != "/a" {
+				t.Errorf("got %q, %+v; want the route", owner, changes)
+			}
+			got = ttl
+			return nil
+		},
+	})
+	for _, tt := range []struct {
+		query  string
+		status int
+		want   time.Duration
+	}{
+		{"&ttl=30s", 201, 30 * time.Second},
+		{"&ttl=24h", 201, 24 * time.Hour},
+		{"", 201, -1},
+		{"&ttl=", 400, 0},
+		{"&ttl=30", 400, 0},
+		{"&ttl=999ms", 400, 0},
+		{"&ttl=-30s", 400, 0},
+		{"&ttl=25h", 400, 0},
+		{"&ttl=30s&ttl=30s", 400, 0},
+	} {
+		got = 0
+		s.want(tt.status, "PUT", "/v1/route?path=/a"+tt.query, route)
+		if got != tt.want {
+			t.Errorf("%s: written for %v; want %v", tt.query, got, tt.want)
+		}
+	}
+	synced, routes := synced(t)
+	synced.want(501, "PUT", "/v1/route?path=/a&ttl=30s", route)
+	if at := first(t, routes).Revision; at != 0 {
+		t.Errorf("the store is at revision %d; want nothing written", at)
+	}
+	s.want(400, "DELETE", "/v1/route?path=/a&ttl=30s", "")
+}
+
+// first returns all that a store has.
+func first(t *testing.T, s store.Store) store.Batch {
+	t.Helper()
+	for batch, err := range s.Watch(t.Context(), store.Position{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return batch
+	}
+	t.Fatal("the watch has ended")
+	return store.Batch{}
+}
+
 // What a store says about itself becomes the answer.
 func TestStoreErrors(t *testing.T) {
 	s := serve(t, &admin.Handler{Write: func(context.Context, string, ...slipswitch.Change) error {

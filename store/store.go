@@ -67,6 +67,15 @@ type ActivityStore interface {
 	Touch(ctx context.Context, activity ...Activity) error
 }
 
+// A LeaseStore also keeps routes for as long as somebody puts them.
+type LeaseStore interface {
+	Store
+
+	// WriteFor is Write of puts alone, that last for a time, at least: then the
+	// routes are deleted, unless they have been written again.
+	WriteFor(ctx context.Context, ttl time.Duration, owner string, changes ...slipswitch.Change) (revision uint64, err error)
+}
+
 // A SharedStore is one by which gateways tell each other what concerns all.
 type SharedStore interface {
 	Store
@@ -89,6 +98,7 @@ var (
 	ErrUnavailable = errors.New("store: unavailable")         // try again later
 	ErrTooLarge    = errors.New("store: batch too large")     // divide it
 	ErrReadOnly    = errors.New("store: not to be written")   // it, or this route in it
+	ErrNoLeases    = errors.New("store: no leases")           // it keeps routes for ever
 	ErrHeld        = errors.New("store: deletions held back") // written, but the brake holds them
 )
 

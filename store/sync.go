@@ -266,10 +266,26 @@ func (s *Sync) Apply(ctx context.Context, owner string, changes ...slipswitch.Ch
 	if !ok {
 		return 0, ErrReadOnly
 	}
+	return s.applyBy(ctx, store.Write, owner, changes)
+}
+
+// ApplyFor is Apply of puts that last for a time only, unless they are made
+// again: see [LeaseStore]. Other stores are [ErrNoLeases].
+func (s *Sync) ApplyFor(ctx context.Context, ttl time.Duration, owner string, changes ...slipswitch.Change) (revision uint64, err error) {
+	store, ok := s.Source.(LeaseStore)
+	if !ok {
+		return 0, ErrNoLeases
+	}
+	return s.applyBy(ctx, func(ctx context.Context, owner string, changes ...slipswitch.Change) (uint64, error) {
+		return store.WriteFor(ctx, ttl, owner, changes...)
+	}, owner, changes)
+}
+
+func (s *Sync) applyBy(ctx context.Context, write func(context.Context, string, ...slipswitch.Change) (uint64, error), owner string, changes []slipswitch.Change) (revision uint64, err error) {
 	if err := s.Router.Check(s.owner(owner), changes...); err != nil {
 		return 0, err
 	}
-	if revision, err = store.Write(ctx, owner, changes...); err != nil {
+	if revision, err = write(ctx, owner, changes...); err != nil {
 		return 0, err
 	}
 	if err := s.Wait(ctx, revision); err != nil {

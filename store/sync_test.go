@@ -297,6 +297,9 @@ func TestSyncApply(t *testing.T) {
 		if got := tableOf(s.Router); len(got) != 1 {
 			t.Errorf("the table has %v; want nothing changed", got)
 		}
+		if _, err := s.ApplyFor(ctx, time.Minute, "", slipswitch.Change{Put: &good}); !errors.Is(err, store.ErrNoLeases) {
+			t.Errorf("a store without leases: got %v", err)
+		}
 		r := newRig(t, new(store.Sync))
 		if _, err := r.Apply(ctx, "", slipswitch.Change{Put: &good}); !errors.Is(err, store.ErrReadOnly) {
 			t.Errorf("a source that is no store: got %v", err)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -84,6 +85,30 @@ func TestConfirmForAllGateways(t *testing.T) {
 	two.must("POST", "/v1/confirm", nil, nil)
 	for _, p := range []*process{one, two} {
 		eventually(t, "they are made", func() bool { return len(p.routes()) == 20 && len(held(p)) == 0 })
+	}
+}
+
+// A route that was put for a time goes from all gateways when nobody puts it
+// again.
+func TestRouteForATime(t *testing.T) {
+	url := etcd(t)
+	one := start(t, "-store=etcd:"+url, "-name=one")
+	two := start(t, "-store=etcd:"+url, "-name=two")
+	route := slipswitch.Route{Path: "/ide", Upstreams: slipswitch.To("http://127.0.0.1:9")}
+	for _, p := range []*process{one, two, one} {
+		p.must("PUT", "/v1/route?path=/ide&ttl=5s&wait=all", route, nil)
+	}
+	for _, p := range []*process{one, two} {
+		if !p.routes()["/ide"] {
+			t.Error("a gateway has no route")
+		}
+	}
+	for _, p := range []*process{one, two} {
+		eventually(t, "the route goes", func() bool { return len(p.routes()) == 0 })
+	}
+	alone := start(t, "-data="+filepath.Join(t.TempDir(), "routes.db"))
+	if status, err := alone.call("PUT", "/v1/route?path=/ide&ttl=2s", route, nil); status != http.StatusNotImplemented {
+		t.Errorf("a file: %d, %v; want 501", status, err)
 	}
 }
 

@@ -216,7 +216,8 @@ func (g *gateway) adminHandler() (http.Handler, error) {
 	}
 	handler := &admin.Handler{Router: &g.router, Proxy: g.proxy, Token: token, Ready: g.ready, Started: time.Now()}
 	if g.stores != nil {
-		handler.Write, handler.WaitAll, handler.Confirm, handler.Stores = g.stores.write, g.stores.waitAll, g.stores.confirm, g.stores.status
+		handler.Write, handler.WriteFor, handler.WaitAll = g.stores.write, g.stores.writeFor, g.stores.waitAll
+		handler.Confirm, handler.Stores = g.stores.confirm, g.stores.status
 	}
 	return handler, nil
 }

@@ -137,6 +137,12 @@ func (s *stores) write(ctx context.Context, owner string, changes ...slipswitch.
 	return answerable(err)
 }
 
+// writeFor is write of what lasts only for a time.
+func (s *stores) writeFor(ctx context.Context, ttl time.Duration, owner string, changes ...slipswitch.Change) error {
+	_, err := s.syncs[0].ApplyFor(ctx, ttl, owner, changes...)
+	return answerable(err)
+}
+
 // waitAll waits until all gateways have what this one has.
 func (s *stores) waitAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -165,6 +171,7 @@ func answerable(err error) error {
 		{store.ErrHeld, http.StatusAccepted},
 		{store.ErrTooLarge, http.StatusRequestEntityTooLarge},
 		{store.ErrReadOnly, http.StatusConflict},
+		{store.ErrNoLeases, http.StatusNotImplemented},
 		{store.ErrUnavailable, http.StatusServiceUnavailable},
 		{context.DeadlineExceeded, http.StatusGatewayTimeout},
 		{context.Canceled, http.StatusServiceUnavailable},

@@ -3,13 +3,9 @@ package etcdstore
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
-	"slices"
 	"strconv"
-	"time"
 
-	"github.com/slipswitch/slipswitch"
 	"github.com/slipswitch/slipswitch/store"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -160,75 +156,4 @@ func (s *Store) list(ctx context.Context, dir string, key func(key string, revis
 		}
 	}()
 	return changes, nil
-}
-
-// A leased is a lease that is kept alive until its context ends.
-type leased struct {
-	id   clientv3.LeaseID
-	lost <-chan struct{} // closed when it is not kept alive any more
-}
-
-func (s *Store) lease(ctx context.Context, seconds int64) (leased, error) {
-	grant, cancel := context.WithTimeout(ctx, s.timeout())
-	defer cancel()
-	response, err := s.Client.Grant(grant, seconds)
-	if err != nil {
-		return leased{}, failure(err)
-	}
-	alive, err := s.Client.KeepAlive(ctx, response.ID)
-	if err != nil {
-		return leased{}, failure(err)
-	}
-	lost := make(chan struct{})
-	go func() {
-		defer close(lost)
-		for range alive {
-		}
-	}()
-	return leased{response.ID, lost}, nil
-}
-
-// revoke ends a lease, and what is bound to it, now rather than when it runs
-// out, if the cluster can be reached.
-func (s *Store) revoke(id clientv3.LeaseID) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	s.Client.Revoke(ctx, id)
-}
-
-// Register keeps routes in the store for as long as the context lives: for a
-// workspace's agent, whose routes shall go when it dies. They are bound to a
-// lease of so many seconds, at least; if the contact was lost for longer, they
-// are written again. When the context ends, they are deleted, and its error is
-// returned. Any other error is about the routes, and returned at once.
-func (s *Store) Register(ctx context.Context, ttl time.Duration, owner string, routes ...slipswitch.Route) error {
-	changes := make([]slipswitch.Change, len(routes))
-	for i := range routes {
-		changes[i].Put = &routes[i]
-	}
-	for ctx.Err() == nil {
-		err := s.register(ctx, ttl, owner, changes)
-		if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrUnavailable) {
-			return err
-		}
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-		}
-	}
-	return ctx.Err()
-}
-
-// register returns when the lease is lost or the context has ended.
-func (s *Store) register(ctx context.Context, ttl time.Duration, owner string, changes []slipswitch.Change) error {
-	lease, err := s.lease(ctx, max(int64((ttl+time.Second-1)/time.Second), 1))
-	if err != nil {
-		return err
-	}
-	defer s.revoke(lease.id)
-	if _, err := s.write(ctx, owner, slices.Clone(changes), lease.id); err != nil {
-		return err
-	}
-	<-lease.lost
-	return nil
 }

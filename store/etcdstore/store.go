@@ -41,8 +41,8 @@ const (
 	watched      = "routes"
 )
 
-// A Store is a prefix of an etcd cluster's keys. It is a [store.SharedStore]
-// and a [store.ActivityStore]. Only Client is required; the fields must not be
+// A Store is a prefix of an etcd cluster's keys. It is a [store.SharedStore],
+// a [store.ActivityStore] and a [store.LeaseStore]. Only Client is required; the fields must not be
 // changed once it is used, and all methods may be called concurrently.
 //
 // A batch is one transaction. Servers take 128 operations in one by default,
