@@ -68,6 +68,7 @@ type responseWriter struct {
 	hints   bool        // interim responses pass
 	timeout time.Duration
 	stall   deadline
+	begun   bool // the final header is written
 	written int64
 }
 
@@ -106,8 +107,11 @@ func (w *responseWriter) WriteHeader(status int) {
 		if w.confine {
 			maps.DeleteFunc(header, func(name string, _ []string) bool { return name != "Link" })
 		}
-	} else if w.body.unread() {
-		w.Header().Set("Connection", "close")
+	} else {
+		w.begun = true
+		if w.body.unread() {
+			w.Header().Set("Connection", "close")
+		}
 	}
 	w.stall.arm(w.timeout)
 	defer w.stall.pause()
@@ -115,6 +119,7 @@ func (w *responseWriter) WriteHeader(status int) {
 }
 
 func (w *responseWriter) Write(p []byte) (int, error) {
+	w.begun = true
 	w.stall.arm(w.timeout)
 	defer w.stall.pause()
 	n, err := w.ResponseWriter.Write(p)
@@ -131,12 +136,16 @@ func (w *responseWriter) FlushError() error {
 
 // end has what the server has buffered written while it is watched. A response
 // that is so short that it has not begun is left to the server, which is still
-// to count its length.
+// to count its length; and one that Proxy.ErrorHandler has not written, to
+// whoever is in front of the Proxy.
 func (w *responseWriter) end() {
 	if w.body.unread() {
 		w.body.linger = lingerTimeout
+		if !w.begun {
+			w.Header().Set("Connection", "close")
+		}
 	}
-	if w.written > 2048 || w.body.unread() {
+	if w.written > 2048 || w.begun && w.body.unread() {
 		w.FlushError()
 	}
 	w.stall.disarm()

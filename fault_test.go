@@ -279,6 +279,21 @@ func TestErrorHandler(t *testing.T) {
 	}
 }
 
+// TestErrorHandlerMayLeaveAnswer to the handler in front, which has its own way
+// to answer errors; also where a body is not read.
+func TestErrorHandlerMayLeaveAnswer(t *testing.T) {
+	p := &slipswitch.Proxy{ErrorHandler: func(http.ResponseWriter, *http.Request, *slipswitch.Error) {}}
+	g := startHandler(t, p, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.ServeHTTP(w, r)
+		w.WriteHeader(http.StatusTeapot)
+	}), slipswitch.Route{Path: "/", Upstreams: slipswitch.To("http://127.0.0.1:1")})
+	for _, raw := range []string{request("GET", "/a"), handshake("/a"), request("POST", "/a", "Content-Length: 5")} {
+		if a := g.do(raw); a.StatusCode != http.StatusTeapot {
+			t.Errorf("%.20q: got %s; want 418", raw, a.Status)
+		}
+	}
+}
+
 // TestNext gets what has no route, as it came, and nothing else.
 func TestNext(t *testing.T) {
 	u := answering(t, ok("routed"))
