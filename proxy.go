@@ -103,8 +103,9 @@ type Proxy struct {
 	TLSProfiles map[string]*tls.Config
 
 	// ErrorHandler answers a request that got no answer from an upstream.
-	// Nil: JSON, HTML or text, whichever the client prefers. Status and
-	// Proxy-Status, Retry-After and the like are set in w already.
+	// Nil: JSON, HTML or text, whichever the client prefers. Proxy-Status,
+	// Retry-After and the like are set in w already. It may leave it to a handler
+	// in front of the Proxy to write the answer.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err *Error)
 
 	// Logger is told what an operator must act on. Nil: nobody.

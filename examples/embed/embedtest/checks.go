@@ -87,7 +87,7 @@ func earlyBytes(g *Gateway, _ *upstream) error {
 	}
 	defer conn.Close()
 	const frame, reply = "\x81\x85\x01\x02\x03\x04dcqhx", "\x81\x05early"
-	if _, err := io.WriteString(conn, handshake("/ide-7/echo")+frame); err != nil {
+	if _, err := io.WriteString(conn, g.handshake("/ide-7/echo")+frame); err != nil {
 		return err
 	}
 	r := bufio.NewReader(conn)
@@ -186,7 +186,7 @@ func behindTimeout(g *Gateway, u *upstream) error {
 		return err
 	}
 	defer conn.Close()
-	if _, err := io.WriteString(conn, handshake("/ide-7/echo")); err != nil {
+	if _, err := io.WriteString(conn, g.handshake("/ide-7/echo")); err != nil {
 		return err
 	}
 	begin := time.Now()

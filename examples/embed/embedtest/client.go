@@ -55,8 +55,8 @@ func (g *Gateway) dial() (net.Conn, error) {
 }
 
 // handshake returns that of RFC 6455 §1.3.
-func handshake(target string) string {
-	return "GET " + target + " HTTP/1.1\r\nHost: ide.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+func (g *Gateway) handshake(target string) string {
+	return "GET " + target + " HTTP/1.1\r\nHost: " + g.Addr + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 }
 

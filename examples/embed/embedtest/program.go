@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -37,39 +38,76 @@ func TestMain(m *testing.M, main func()) {
 	os.Exit(code)
 }
 
-// Program runs the program: a route is put by REST, a socket opened, other
-// routes come and go, and SIGTERM ends the socket with 1012 and the program
-// with success.
+// Program runs a program that serve.Main serves: a route is put by REST, a socket
+// opened, other routes come and go, and SIGTERM ends the socket with 1012 and
+// the program with success.
 func Program(t *testing.T) {
-	u := startUpstream(t)
-	program := exec.Command(os.Args[0], "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0")
-	program.Env = append(os.Environ(), runsMain+"=1", "SLIPSWITCH_ADMIN_TOKEN="+token)
-	output, err := program.StderrPipe()
+	p := launch(t, "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0")
+	lines := bufio.NewScanner(p.output)
+	traffic := addressBehind(t, lines, "traffic")
+	rest := addressBehind(t, lines, "REST")
+	p.drive(t, traffic, "http://"+rest)
+}
+
+// ProgramAt is Program for one that, by its arguments, serves traffic at an
+// address and the REST API at a URL.
+func ProgramAt(t *testing.T, traffic, rest string, arguments ...string) {
+	p := launch(t, arguments...)
+	for end := time.Now().Add(wait); ; time.Sleep(10 * time.Millisecond) {
+		conn, err := net.Dial("tcp", traffic)
+		if err == nil {
+			conn.Close()
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the program does not serve: %v", err)
+		}
+	}
+	p.drive(t, traffic, rest)
+}
+
+// A program is the test's binary, once more.
+type program struct {
+	*exec.Cmd
+	output io.Reader // its standard error
+}
+
+func launch(t *testing.T, arguments ...string) *program {
+	t.Helper()
+	p := &program{Cmd: exec.Command(os.Args[0], arguments...)}
+	home := t.TempDir()
+	p.Env = append(os.Environ(), runsMain+"=1", "SLIPSWITCH_ADMIN_TOKEN="+token,
+		"HOME="+home, "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home)
+	output, err := p.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := program.Start(); err != nil {
+	p.output = output
+	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { program.Process.Kill() })
-	lines := bufio.NewScanner(output)
-	g := &Gateway{Addr: addressBehind(t, lines, "traffic")}
-	rest := addressBehind(t, lines, "REST")
-	drained := make(chan struct{})
-	go func() {
-		defer close(drained)
-		io.Copy(io.Discard, output)
-	}()
+	t.Cleanup(func() { p.Process.Kill() })
+	return p
+}
 
-	put(t, rest, "/ide-7", u.URL)
-	socket, err := g.open("/ide-7/echo")
+// drive uses the program, and ends it.
+func (p *program) drive(t *testing.T, traffic, rest string) {
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		io.Copy(io.Discard, p.output)
+	}()
+	u := startUpstream(t)
+	g := &Gateway{Addr: traffic}
+	put(t, rest, "/mine", u.URL)
+	socket, err := g.open("/mine/echo")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer socket.CloseNow()
 	for i := range 10 {
 		put(t, rest, fmt.Sprint("/other-", i), u.URL)
-		put(t, rest, "/ide-7", u.URL)
+		put(t, rest, "/mine", u.URL)
 		if err := echo(socket, "still here"); err != nil {
 			t.Fatal(err)
 		}
@@ -77,14 +115,14 @@ func Program(t *testing.T) {
 	if err := ownPages(g, u); err != nil {
 		t.Error(err)
 	}
-	if err := program.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if err := ending(socket); websocket.CloseStatus(err) != websocket.StatusServiceRestart {
 		t.Errorf("the socket ended with %v; want 1012", err)
 	}
-	<-drained
-	if err := program.Wait(); err != nil {
+	<-read
+	if err := p.Wait(); err != nil {
 		t.Errorf("the program ended with %v", err)
 	}
 }
@@ -105,7 +143,7 @@ func addressBehind(t *testing.T, lines *bufio.Scanner, what string) string {
 func put(t *testing.T, rest, path, upstream string) {
 	t.Helper()
 	body := fmt.Sprintf(`{"path": %q, "stripPath": true, "upstreams": [%q], "meta": %d}`, path, upstream, time.Now().UnixNano())
-	r, err := http.NewRequest("PUT", "http://"+rest+"/v1/route?path="+path, strings.NewReader(body))
+	r, err := http.NewRequest("PUT", rest+"/v1/route?path="+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

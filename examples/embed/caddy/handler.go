@@ -1,0 +1,130 @@
+package caddyslipswitch
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"slices"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/slipswitch/slipswitch"
+)
+
+func init() { caddy.RegisterModule(new(Handler)) }
+
+// A Handler forwards what has a route and leaves all else to the next handler.
+type Handler struct {
+	// Name tells apart handlers that have nothing to do with each other: those
+	// of one name share routes, sockets and REST. Empty: "default".
+	Name string `json:"name,omitempty"`
+
+	// Routes are those of the configuration.
+	Routes []slipswitch.Route `json:"routes,omitempty"`
+
+	// TrustedProxies are the addresses or ranges of peers whose Forwarded and
+	// X-Forwarded headers are believed. Empty: nobody's.
+	TrustedProxies []string `json:"trusted_proxies,omitempty"`
+
+	// Data is the file in which the routes put by REST are kept. A reload cannot
+	// change it. Empty: they end with the process.
+	Data string `json:"data,omitempty"`
+
+	shared *shared
+	proxy  *slipswitch.Proxy
+}
+
+// CaddyModule is for Caddy.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.slipswitch", New: func() caddy.Module { return new(Handler) }}
+}
+
+var validName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+// Provision joins what the handlers of this name share. It changes nothing of
+// that yet: the configuration may still turn out to be wrong.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	if h.Name == "" {
+		h.Name = "default"
+	}
+	if !validName.MatchString(h.Name) {
+		return fmt.Errorf("name %q must be letters, digits, - and _", h.Name)
+	}
+	trusted, err := prefixes(h.TrustedProxies)
+	if err != nil {
+		return err
+	}
+	app, err := ctx.App("slipswitch")
+	if err != nil {
+		return err
+	}
+	return app.(*App).join(h, trusted)
+}
+
+// prefixes reads addresses and ranges, in an order that does not depend on
+// theirs.
+func prefixes(texts []string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, text := range texts {
+		prefix, err := netip.ParsePrefix(text)
+		if addr, addrErr := netip.ParseAddr(text); addrErr == nil {
+			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("trusted_proxies %q must be an address, or a range such as 10.0.0.0/8", text)
+		}
+		all = append(all, prefix.Masked())
+	}
+	slices.SortFunc(all, netip.Prefix.Compare)
+	return slices.Compact(all), nil
+}
+
+// ServeHTTP returns as an error what could not be forwarded, for handle_errors.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if !h.shared.started.Load() {
+		w.Header().Set("Retry-After", "1")
+		return caddyhttp.Error(http.StatusServiceUnavailable, errors.New("slipswitch is starting"))
+	}
+	var failed error
+	ctx := context.WithValue(r.Context(), failure{}, &failed)
+	h.proxy.Handler(http.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request) {
+		failed = next.ServeHTTP(w, r)
+	})).ServeHTTP(direct{w}, r.WithContext(ctx))
+	return failed
+}
+
+// failure is the key of where a request's context keeps what went wrong.
+type failure struct{}
+
+// fail is the Proxy's ErrorHandler.
+func fail(_ http.ResponseWriter, r *http.Request, err *slipswitch.Error) {
+	*r.Context().Value(failure{}).(*error) = caddyhttp.Error(err.Status, err)
+}
+
+// A direct writer hands out the connection itself. Those that Caddy logs by wrap
+// it, so as to count bytes behind the log's look at the count: a data race, and
+// a wrapped connection costs goroutines and buffers.
+type direct struct{ http.ResponseWriter }
+
+func (d direct) Unwrap() http.ResponseWriter { return d.ResponseWriter }
+
+func (d direct) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w := d.ResponseWriter
+	for {
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return http.NewResponseController(w).Hijack()
+		}
+		w = wrapper.Unwrap()
+	}
+}
+
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

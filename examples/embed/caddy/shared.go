@@ -1,0 +1,180 @@
+package caddyslipswitch
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/admin"
+	"github.com/slipswitch/slipswitch/store"
+	"github.com/slipswitch/slipswitch/store/boltstore"
+)
+
+// drainTime is how long sockets are given when nothing is left to hold them.
+const drainTime = 10 * time.Second
+
+// configured is the owner of the routes of configurations. Those put by REST
+// belong to the owner without a name.
+var configured = &slipswitch.Owner{Name: "caddy"}
+
+// pool has what is shared, by name, for as long as a configuration uses it.
+var pool = caddy.NewUsagePool()
+
+// A shared is what the handlers of one name have in common, and what outlives a
+// reload.
+type shared struct {
+	router  slipswitch.Router
+	log     *slog.Logger
+	started atomic.Bool // the routes are there
+
+	mu      sync.Mutex
+	running []*wants // configurations that are started: one, but for the moment of a reload
+	proxies map[string]*slipswitch.Proxy
+	rest    *admin.Handler // of the latest configuration
+	data    string
+	store   *boltstore.Store // nil: routes by REST are not kept
+	sync    *store.Sync
+	stop    context.CancelFunc
+	synced  chan struct{} // closed when sync has ended
+}
+
+func newShared() (caddy.Destructor, error) {
+	return &shared{
+		log:     slog.New(currentLog{}),
+		proxies: make(map[string]*slipswitch.Proxy),
+	}, nil
+}
+
+// proxy returns the Proxy with these settings, which a Proxy keeps for life.
+// Each lives as long as what is shared, and its sockets with it.
+func (s *shared) proxy(trusted []netip.Prefix) *slipswitch.Proxy {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	settings := fmt.Sprint(trusted)
+	p := s.proxies[settings]
+	if p == nil {
+		p = &slipswitch.Proxy{
+			Router:         &s.router,
+			TrustedProxies: trusted,
+			ErrorHandler:   fail,
+			Logger:         s.log,
+			TunnelClosed: func(r slipswitch.CloseReport) {
+				s.log.Info("socket closed", slog.Any("report", r))
+			},
+		}
+		s.proxies[settings] = p
+	}
+	return p
+}
+
+// begin puts a configuration's routes into force in one swap, and opens its
+// store if it is the first one.
+func (s *shared) begin(w *wants) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.running) > 0 && w.data != s.data {
+		return fmt.Errorf("data %q must stay %q: a reload cannot change it", w.data, s.data)
+	}
+	if err := s.open(w.data); err != nil {
+		return err
+	}
+	if err := s.follow(w); err != nil {
+		return err
+	}
+	s.running = append(s.running, w)
+	s.started.Store(true)
+	return nil
+}
+
+// end is for a configuration that is stopped. If it is the latest, the one
+// before it goes on.
+func (s *shared) end(w *wants) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running = slices.DeleteFunc(s.running, func(other *wants) bool { return other == w })
+	if len(s.running) == 0 {
+		return nil
+	}
+	return s.follow(s.running[len(s.running)-1])
+}
+
+// follow puts a configuration's routes in the place of those before. What stays
+// as it is is no change.
+func (s *shared) follow(w *wants) error {
+	if s.rest == nil || s.rest.Proxy != w.proxy {
+		s.rest = &admin.Handler{Router: &s.router, Proxy: w.proxy, Open: true, Write: s.write} // who may ask is Caddy's to say
+	}
+	_, err := s.router.Update(func(tx *slipswitch.Txn) error {
+		tx = tx.As(configured)
+		tx.Clear()
+		for _, route := range w.routes {
+			tx.Put(route)
+		}
+		return nil
+	})
+	return err
+}
+
+// open opens the store and waits for its routes.
+func (s *shared) open(data string) error {
+	if s.data = data; data == "" || s.store != nil {
+		return nil
+	}
+	var err error
+	if s.store, err = boltstore.Open(data); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop, s.synced = cancel, make(chan struct{})
+	s.sync = &store.Sync{Source: s.store, Router: &s.router, Logger: s.log}
+	go func() {
+		defer close(s.synced)
+		s.sync.Run(ctx)
+	}()
+	wait, cancelWait := context.WithTimeout(ctx, drainTime)
+	defer cancelWait()
+	return s.sync.Wait(wait, 0)
+}
+
+// write is the REST API's.
+func (s *shared) write(ctx context.Context, owner string, changes ...slipswitch.Change) error {
+	s.mu.Lock()
+	kept := s.sync
+	s.mu.Unlock()
+	if kept == nil {
+		_, err := s.router.Apply(&slipswitch.Owner{Name: owner}, changes...)
+		return err
+	}
+	_, err := kept.Apply(ctx, owner, changes...)
+	return err
+}
+
+// Destruct ends all when the last configuration has left. It waits for the
+// sockets only if the process is about to end.
+func (s *shared) Destruct() error {
+	var err error
+	if s.store != nil {
+		s.stop()
+		<-s.synced
+		err = s.store.Close()
+	}
+	var drains sync.WaitGroup
+	for _, p := range s.proxies {
+		drains.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+			defer cancel()
+			p.Shutdown(ctx)
+		})
+	}
+	if caddy.Exiting() {
+		drains.Wait()
+	}
+	return err
+}
