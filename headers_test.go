@@ -274,6 +274,59 @@ func TestResponseTrailers(t *testing.T) {
 	}
 }
 
+// TestResponseTrailersAreClean: what may not be in a header may not come behind
+// the body either, announced or not.
+func TestResponseTrailersAreClean(t *testing.T) {
+	hop := []string{"Connection: X", "Keep-Alive: 1", "Proxy-Connection: 1", "Upgrade: h2c", "Te: x", "X-Named: 1", "Host: evil.com", "Set-Cookie: session=evil"}
+	tenants := []string{"Clear-Site-Data: \"*\"", "Strict-Transport-Security: max-age=1", "X-Accel-Redirect: /x", "Service-Worker-Allowed: /"}
+	rules := []string{"X-Hidden: 1", "X-Removed: 1", "X-Set: evil"}
+	headers := &slipswitch.Headers{HideHeaders: []string{"x-hidden"},
+		Response: slipswitch.HeaderRules{Remove: []string{"x-removed"}, Set: map[string]string{"x-set": "1"}}}
+	for _, test := range []struct {
+		name    string
+		change  func(*slipswitch.Route)
+		dropped []string
+	}{
+		{"any", func(*slipswitch.Route) {}, hop},
+		{"tenant", func(r *slipswitch.Route) { r.Tenant = true }, slices.Concat(hop, tenants)},
+		{"rules", func(r *slipswitch.Route) { r.Headers = headers }, slices.Concat(hop, rules)},
+	} {
+		for _, announced := range []bool{true, false} {
+			var names []string
+			lines := slices.Concat(hop, tenants, rules, []string{"X-Sum: 1"})
+			for _, line := range lines {
+				name, _, _ := strings.Cut(line, ":")
+				names = append(names, name)
+			}
+			announce := "X-Fine: 1"
+			if announced {
+				announce = "Trailer: " + strings.Join(names, ", ")
+			}
+			u := answering(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: X-Named\r\n"+announce+"\r\n\r\n3\r\nabc\r\n0\r\n"+joined(lines)+"\r\n")
+			r := route("/a", u)
+			test.change(&r)
+			g := startGateway(t, &slipswitch.Proxy{}, r)
+			client := g.dial()
+			client.send(request("GET", "/a", "TE: trailers", "Connection: close"))
+			raw, _ := client.rest()
+			head, body, _ := strings.Cut(raw, "\r\n\r\n")
+			_, trailer, _ := strings.Cut(body, "\r\n0\r\n")
+			if !strings.Contains(trailer, "X-Sum: 1\r\n") {
+				t.Errorf("%s, %v: got %q", test.name, announced, raw)
+			}
+			for _, line := range lines {
+				name, _, _ := strings.Cut(line, ":")
+				if got, want := strings.Contains(trailer, "\r\n"+name+":") || strings.HasPrefix(trailer, name+":"), !slices.Contains(test.dropped, line); got != want {
+					t.Errorf("%s, announced %v: %s arrives: %v; want %v", test.name, announced, name, got, want)
+				}
+				if announced && strings.Contains(head, name) != !slices.Contains(test.dropped, line) && name != "Connection" && name != "X-Set" {
+					t.Errorf("%s: %s is announced: %q", test.name, name, head)
+				}
+			}
+		}
+	}
+}
+
 // TestResponseHeaders: what is between the upstream and the gateway ends here,
 // Middleware's headers join the upstream's.
 func TestResponseHeaders(t *testing.T) {

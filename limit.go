@@ -28,8 +28,8 @@ type Limits struct {
 	TunnelsPerClient int
 
 	// Handshakes is how many upgrades may be between their request and their
-	// answer.
-	Handshakes int
+	// answer; HandshakesPerRoute, how many of them for one host and path.
+	Handshakes, HandshakesPerRoute int
 
 	// Dials is how many connections to upstreams may be being opened, TLS
 	// included; DialsPerRoute, how many of them for one host and path.
@@ -70,7 +70,8 @@ type seats struct {
 	mu         sync.Mutex
 	tunnels    int
 	handshakes int
-	places     map[string]int       // nil unless there is a limit
+	shaking    map[string]int       // handshakes by place; nil unless there is a limit
+	places     map[string]int       // tunnels, likewise
 	clients    map[netip.Prefix]int // likewise
 }
 
@@ -82,6 +83,8 @@ func (s *seats) take(l *Limits, at seat) error {
 	switch {
 	case over(l.Handshakes, s.handshakes):
 		return overLimit("handshakes", time.Second)
+	case over(l.HandshakesPerRoute, s.shaking[at.place]):
+		return overLimit("handshakes of this route", time.Second)
 	case over(l.Tunnels, s.tunnels):
 		return overLimit("tunnels", 10*time.Second)
 	case over(l.TunnelsPerRoute, s.places[at.place]):
@@ -91,6 +94,9 @@ func (s *seats) take(l *Limits, at seat) error {
 	}
 	s.handshakes++
 	s.tunnels++
+	if l.HandshakesPerRoute > 0 {
+		count(&s.shaking, at.place, 1)
+	}
 	if l.TunnelsPerRoute > 0 {
 		count(&s.places, at.place, 1)
 	}
@@ -104,6 +110,9 @@ func (s *seats) take(l *Limits, at seat) error {
 func (s *seats) shaken(at seat, opened bool) {
 	s.mu.Lock()
 	s.handshakes--
+	if s.shaking != nil {
+		count(&s.shaking, at.place, -1)
+	}
 	s.mu.Unlock()
 	if !opened {
 		s.leave(at)

@@ -69,24 +69,50 @@ func TestHandshakeLimit(t *testing.T) {
 	u := startScript(t, func(u *upstream, p *peer) bool {
 		p.request()
 		asked <- struct{}{}
-		<-answer
+		select {
+		case <-answer:
+		case <-t.Context().Done():
+		}
 		io.WriteString(p.TCPConn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 		return false
 	})
 	gone := slipswitch.Route{Path: "/gone", Upstreams: slipswitch.To("http://127.0.0.1:1")}
-	g := startGateway(t, &slipswitch.Proxy{Limits: slipswitch.Limits{Handshakes: 1, Tunnels: 1}}, route("/a", u), gone)
-	for range 3 {
-		client := g.dial()
-		client.send(handshake("/a"))
-		<-asked
-		if a := g.do(handshake("/a")); a.StatusCode != 503 || a.Header.Get("Retry-After") != "1" {
-			t.Errorf("a second handshake: got %s", a.Status)
+	other := tunneling(t)
+	for _, limit := range []struct {
+		slipswitch.Limits
+		other int // what another route's are answered meanwhile
+	}{
+		{slipswitch.Limits{Handshakes: 1, Tunnels: 1}, 503},
+		{slipswitch.Limits{HandshakesPerRoute: 1}, 101},
+	} {
+		g := startGateway(t, &slipswitch.Proxy{Limits: limit.Limits}, route("/a", u), gone, route("/other", other))
+		for range 3 {
+			client := g.dial()
+			client.send(handshake("/a"))
+			<-asked
+			if a := g.do(handshake("/a/b")); a.StatusCode != 503 || a.Header.Get("Retry-After") != "1" {
+				t.Errorf("a second handshake: got %s", a.Status)
+			}
+			until(t, "another route is answered as it should be", func() bool { // its last handshake may be at its end
+				return g.do(handshake("/other")).StatusCode == limit.other
+			})
+			answer <- struct{}{}
+			if a := client.answer("GET"); a.StatusCode != 403 {
+				t.Errorf("the first: got %s", a.Status)
+			}
+			until(t, "there is room again", func() bool { return g.do(handshake("/gone")).StatusCode == 502 })
+			again := g.dial()
+			again.send(handshake("/a"))
+			<-asked
+			answer <- struct{}{}
+			if a := again.answer("GET"); a.StatusCode != 403 {
+				t.Errorf("again: got %s", a.Status)
+			}
+			if limit.other == 101 {
+				other.tunnel().Close()
+			}
+			g.tunnels(0)
 		}
-		answer <- struct{}{}
-		if a := client.answer("GET"); a.StatusCode != 403 {
-			t.Errorf("the first: got %s", a.Status)
-		}
-		until(t, "there is room again", func() bool { return g.do(handshake("/gone")).StatusCode == 502 })
 	}
 }
 

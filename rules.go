@@ -192,3 +192,22 @@ func (p *Proxy) incoming(header http.Header, r *http.Request, x *exchange, c *ch
 	}
 	p.stick(header, r, x, c)
 }
+
+// cleanTrailer removes from a response's trailer what would not pass in its
+// header, and what no trailer may say (RFC 9110 §6.5.1): whoever reads it may put
+// it there. Named are the header's Connection fields.
+func (r *Route) cleanTrailer(trailer http.Header, named []string) {
+	for name := range trailer {
+		if isHopByHop(name) || framing[name] || name == "Set-Cookie" || r.Tenant && (isForWholeHost(name) || name == "Service-Worker-Allowed") {
+			delete(trailer, name)
+		}
+	}
+	for name := range tokens(named) {
+		trailer.Del(name)
+	}
+	if h := r.Headers; h != nil {
+		for _, name := range slices.Concat(h.HideHeaders, h.Response.Remove, slices.Collect(maps.Keys(h.Response.Set))) {
+			trailer.Del(name)
+		}
+	}
+}

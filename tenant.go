@@ -1,6 +1,8 @@
 package slipswitch
 
 import (
+	"cmp"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -149,19 +151,31 @@ func (x *exchange) ownPath(location string, t *target) (string, bool) {
 // isOwn reports whether a URL names the upstream: as it is dialled, or by the
 // Host that it was sent.
 func (x *exchange) isOwn(u *url.URL, t *target) bool {
-	host := u.Host
-	if u.Port() == "" {
-		host += ":" + map[string]string{"https": "443"}[u.Scheme]
-		if u.Scheme != "https" {
-			host += "80"
-		}
-	}
 	for _, own := range []string{t.addr, x.match.Route.UpstreamHost, x.match.host} {
-		if own != "" && (equalFold(own, u.Host) || equalFold(own, host)) {
+		if own != "" && names(u, own) {
 			return true
 		}
 	}
 	return false
+}
+
+// names reports whether a URL is for a host, with or without port. Of a host
+// without one it is not known which is the default.
+func names(u *url.URL, hostport string) bool {
+	usual := "80"
+	if u.Scheme == "https" {
+		usual = "443"
+	}
+	said, _, err := scanHost(u.Host)
+	host, _, other := scanHost(hostport)
+	if err != nil || other != nil || !equalFold(said, host) {
+		return false
+	}
+	want := usual
+	if _, p, err := net.SplitHostPort(hostport); err == nil && p != "" {
+		want = p
+	}
+	return cmp.Or(u.Port(), usual) == want
 }
 
 // publicPath returns the path by which a client finds what is at a path of

@@ -262,7 +262,9 @@ func TestLocation(t *testing.T) {
 		"/base/login": "/ws/a/login", "/base": "/ws/a/", "/basement": "/ws/a/basement", "/base//evil.com": "/ws/a//evil.com",
 		"/ws/a/login": "/ws/a/login", "/ws/a": "/ws/a", "/ws/ab": "/ws/a/ws/ab",
 		"http://ide.internal/x": "/ws/a/x", "https://ide.internal": "/ws/a/", "http://ide.internal?q": "/ws/a/?q", "http://IDE.example.com/ws/a/x": "/ws/a/x",
-		"https://ide.example.com:443/x": "https://ide.example.com:443/x", "//ide.example.com/x": "/ws/a/x", "http://ide.example.com:80/x": "http://ide.example.com:80/x",
+		"https://ide.example.com:443/x": "/ws/a/x", "//ide.example.com/x": "/ws/a/x", "http://ide.example.com:80/x": "/ws/a/x",
+		"https://ide.example.com:80/x": "https://ide.example.com:80/x", "http://ide.example.com:443/x": "http://ide.example.com:443/x", "http://ide.example.com:8080/x": "http://ide.example.com:8080/x",
+		"http://ide.internal:80/x": "/ws/a/x", "http://ide.internal.:80/x": "/ws/a/x", "http://ide.internal:/x": "/ws/a/x", "http://ide.internal:81/x": "http://ide.internal:81/x",
 		"http://evil.com/x": "http://evil.com/x", "//evil.com/x": "//evil.com/x", "http://u@ide.internal/x": "http://u@ide.internal/x", "ftp://ide.internal/x": "ftp://ide.internal/x",
 		"http://ide.internal//evil.com/": "/ws/a//evil.com/", "javascript:alert(1)": "javascript:alert(1)", "http://[": "http://[",
 	} {
@@ -275,6 +277,18 @@ func TestLocation(t *testing.T) {
 	for _, a := range eachAnswer(t, slipswitch.Route{Path: "/", StripPath: true, RestorePath: true}, "/x", []string{"Location: http://ide.example.com//evil.com/"}, nil) {
 		if got := a.Header.Get("Location"); got != "/evil.com/" {
 			t.Errorf("got %q; want a path", got)
+		}
+	}
+	// With the client's own port, which is part of its host.
+	r.UpstreamHost = ""
+	for location, want := range map[string]string{
+		"http://ide.example.com:8443/x": "/ws/a/x", "https://ide.example.com:8443/x": "/ws/a/x", "https://ide.example.com/x": "https://ide.example.com/x",
+	} {
+		u := answering(t, ok("", "Location: "+location))
+		r.Upstreams = slipswitch.To(u.url)
+		g := startGateway(t, &slipswitch.Proxy{}, r)
+		if got := g.do("GET /ws/a/x HTTP/1.1\r\nHost: " + host + ":8443\r\n\r\n").Header.Get("Location"); got != want {
+			t.Errorf("%q: got %q; want %q", location, got, want)
 		}
 	}
 	u := startUpstream(t, func(r received) string { return ok("", "Location: http://"+r.Header.Get("X-Up")+"/x") })

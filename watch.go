@@ -132,7 +132,8 @@ func (b *requestBody) Close() error { return nil }
 // A responseBody bounds the wait for each part, and ends the watch.
 type responseBody struct {
 	io.ReadCloser
-	watch *watch
+	watch   *watch
+	trailer func() // cleans the response's, which is complete when the body is closed
 }
 
 func (b *responseBody) Read(p []byte) (int, error) {
@@ -147,6 +148,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 
 func (b *responseBody) Close() error {
 	err := b.ReadCloser.Close()
+	b.trailer()
 	b.watch.end()
 	return err
 }
