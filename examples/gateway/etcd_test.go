@@ -1,12 +1,15 @@
 package main_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,24 +19,8 @@ import (
 // etcd starts a real one and returns its URL.
 func etcd(t *testing.T) string {
 	t.Helper()
-	if _, err := exec.LookPath("etcd"); err != nil {
-		t.Fatal("etcd is not installed: apt-get install etcd-server")
-	}
-	free := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return "http://" + l.Addr().String()
-	}
-	client, peer := free(), free()
-	cmd := exec.Command("etcd", "--data-dir", t.TempDir(), "--listen-client-urls", client, "--advertise-client-urls", client,
-		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer, "--unsafe-no-fsync=true")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	client := freeURL(t)
+	startEtcd(t, client)
 	eventually(t, "etcd answers", func() bool {
 		response, err := http.Get(client + "/health")
 		if err != nil {
@@ -43,6 +30,77 @@ func etcd(t *testing.T) string {
 		return response.StatusCode == http.StatusOK
 	})
 	return client
+}
+
+// freeURL returns one at which nothing listens.
+func freeURL(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return "http://" + l.Addr().String()
+}
+
+func startEtcd(t *testing.T, client string, args ...string) {
+	t.Helper()
+	if _, err := exec.LookPath("etcd"); err != nil {
+		t.Fatal("etcd is not installed: apt-get install etcd-server")
+	}
+	peer := freeURL(t)
+	cmd := exec.Command("etcd", append([]string{"--data-dir", t.TempDir(), "--listen-client-urls", client, "--advertise-client-urls", client,
+		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default=" + peer, "--unsafe-no-fsync=true"}, args...)...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+}
+
+// By TLS, with a certificate that the cluster asks for.
+func TestEtcdByTLS(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := newCertificate(t, 1)
+	certFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	if err := errors.Join(os.WriteFile(certFile, cert, 0o600), os.WriteFile(keyFile, key, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	url := strings.Replace(freeURL(t), "http:", "https:", 1)
+	startEtcd(t, url, "--cert-file", certFile, "--key-file", keyFile, "--trusted-ca-file", certFile, "--client-cert-auth")
+	p := start(t, "-store=etcd:"+url+"?ca="+certFile+"&cert="+certFile+"&key="+keyFile+"#/routes/")
+	eventually(t, "the gateway is ready", func() bool {
+		var status struct{ Ready bool }
+		p.must("GET", "/v1/status", nil, &status)
+		return status.Ready
+	})
+	p.put(slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://127.0.0.1:9")})
+}
+
+func TestStoreFlags(t *testing.T) {
+	for _, tt := range []struct{ spec, want string }{
+		{"etcd", "must be memory, bolt:FILE"},
+		{"memory:x", "must be memory, bolt:FILE"},
+		{"bolt:", "must be memory, bolt:FILE"},
+		{"redis:x", "must be memory, bolt:FILE"},
+		{"etcd:127.0.0.1:2379", "must be a URL such as"},
+		{"etcd:http://127.0.0.1:1,ftp://127.0.0.1:1", `"ftp://127.0.0.1:1" must be a URL`},
+		{"etcd:http://127.0.0.1:1?insecure=1", `option "insecure" must be one of`},
+		{"etcd:http://127.0.0.1:1?ca=x", "are for https"},
+		{"etcd:https://127.0.0.1:1?cert=x", "cert and key go together"},
+		{"etcd:https://127.0.0.1:1?ca=none.pem", "none.pem"},
+		{"etcd:http://127.0.0.1:1?user=x", "user and password-file go together"},
+		{"etcd:http://127.0.0.1:1?user=x&user=y", "given once"},
+	} {
+		out, err := exec.Command(program, "-listen=127.0.0.1:0", "-admin=", "-store="+tt.spec).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), tt.want) {
+			t.Errorf("%s: got %v, %s; want %q", tt.spec, err, out, tt.want)
+		}
+	}
+	p := start(t, "-store=memory")
+	p.put(slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://127.0.0.1:9")})
+	if !p.routes()["/a"] {
+		t.Error("memory: no route")
+	}
 }
 
 // Deletions of most routes at once are held back on all gateways, which say so,

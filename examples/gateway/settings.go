@@ -44,7 +44,7 @@ func readSettings(args []string, env func(string) (string, bool), stderr io.Writ
 	flags.StringVar(&s.tokenFile, "admin-token-file", "", "`file` with that token; made, for its owner only, if it does not exist (default \"slipswitch/admin-token\" in the user's configuration directory)")
 	flags.Var(&s.trusted, "trusted-proxies", "`addresses` and ranges of the proxies in front, whose forwarded headers are believed, with commas between")
 	flags.Var(dataFile{&s.stores}, "data", "`file` that routes are kept in: short for -store bolt:FILE. While another process has it, that is waited for, up to -drain-delay and -drain-window")
-	flags.Var(&s.stores, "store", "where routes come from: bolt:FILE, file:DIRECTORY or etcd:URL[,URL…][#PREFIX]; the admin API writes to the first `store` named. None: routes end with the process")
+	flags.Var(&s.stores, "store", "where routes come from: memory, bolt:FILE, file:DIRECTORY or etcd:URL[,URL…][?OPTIONS][#PREFIX], with the options ca=FILE, cert=FILE&key=FILE and user=NAME&password-file=FILE; the admin API writes to the first `store` named. None: routes end with the process")
 	flags.StringVar(&s.name, "name", hostname(), "this gateway's `name` among those that share a store")
 	flags.DurationVar(&s.maxStale, "max-stale", 0, "how long to go on with routes whose store is out of reach, where addresses are given to others in the meantime; for ever if 0")
 	flags.IntVar(&s.limits.Tunnels, "max-tunnels", 0, "how many tunnels there may be; more are answered with 503 (0: as many as descriptors allow)")

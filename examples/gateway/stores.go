@@ -16,7 +16,8 @@ import (
 	"github.com/slipswitch/slipswitch/store/filestore"
 )
 
-// specs is a flag of stores, each KIND:WHERE; it may be given several times.
+// specs is a flag of stores, each KIND:WHERE or memory; it may be given several
+// times.
 type specs []string
 
 func (s *specs) String() string { return strings.Join(*s, " ") }
@@ -25,8 +26,8 @@ func (s *specs) String() string { return strings.Join(*s, " ") }
 func (s *specs) Set(list string) error {
 	for spec := range strings.FieldsSeq(list) {
 		kind, where, _ := strings.Cut(spec, ":")
-		if _, known := openers[kind]; !known || where == "" {
-			return fmt.Errorf("%q must be bolt:FILE, file:DIRECTORY or etcd:URL[,URL…][#PREFIX]", spec)
+		if _, known := openers[kind]; !known || (where == "") != (kind == "memory") {
+			return fmt.Errorf("%q must be memory, bolt:FILE, file:DIRECTORY or etcd:URL[,URL…][?OPTIONS][#PREFIX]", spec)
 		}
 		*s = append(*s, spec)
 	}
@@ -57,7 +58,14 @@ var openers = map[string]func(where string) (closer, error){
 	"bolt": func(file string) (closer, error) { return boltstore.Open(file) },
 	"etcd": openEtcd,
 	"file": func(directory string) (closer, error) { return filestore.Open(directory) },
+
+	"memory": func(string) (closer, error) { return new(memory), nil },
 }
+
+// memory ends with the process.
+type memory struct{ store.Memory }
+
+func (*memory) Close() error { return nil }
 
 // stores are where the routes come from and are kept. The first one is written
 // to by the admin API; of the others it must not have the owners.
