@@ -65,8 +65,8 @@ func BenchmarkHTTP(b *testing.B) {
 			for b.Loop() {
 				var rate, cpu, absolute []float64
 				for range rounds {
-					a, aCPU := run(b, ours, n)
-					m, mCPU := run(b, bare, n)
+					a, aCPU := cost(b, ours, n)
+					m, mCPU := cost(b, bare, n)
 					rate, cpu, absolute = append(rate, a/m), append(cpu, aCPU/mCPU), append(absolute, aCPU)
 				}
 				b.ReportMetric(0, "ns/op")
@@ -78,8 +78,8 @@ func BenchmarkHTTP(b *testing.B) {
 	}
 }
 
-// run returns requests/s and the proxy's processor time per request in µs.
-func run(b *testing.B, p *process, n int) (rate, cpu float64) {
+// cost returns requests/s and the proxy's processor time per request in µs.
+func cost(b *testing.B, p *process, n int) (rate, cpu float64) {
 	before := p.cpu()
 	begin := time.Now()
 	done := float64(len(load(b, p.addr, n, time.Second)))

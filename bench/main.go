@@ -1,15 +1,15 @@
-// Bench runs slipswitch as a whole under load.
+// Bench compares slipswitch with what people use today, and runs it as a whole
+// under load.
 //
-//	go run ./bench soak
+//	go run ./bench routes      looking up and changing routes, against routers
+//	go run ./bench gateways    whole programs, against gateways
+//	go run ./bench report      makes tables and plots of their results
+//	go run ./bench soak        holds sockets open while routes change and peers die
+//	go run ./bench killer      ends sockets in all ways, and compares close reports
 //
-// holds sockets open through examples/gateway while routes change and peers
-// die, and checks that nothing is lost and nothing grows.
-//
-//	go run ./bench killer
-//
-// ends sockets in all ways that there are, and compares what it did with the
-// gateway's close reports. -help tells the flags of either. It prints one line of
-// figures; the status is 1 if something was wrong. The comparisons with other gateways are benchmarks:
+// Each tells its flags with -help. README.md says how it is measured. Soak and
+// killer print one line of figures; the status is 1 if something was wrong. Parts
+// of the library are compared by benchmarks:
 //
 //	go test -run '^$' -bench . ./bench
 package main
@@ -19,46 +19,47 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/slipswitch/slipswitch/bench/internal/gateways"
+	"github.com/slipswitch/slipswitch/bench/internal/report"
+	"github.com/slipswitch/slipswitch/bench/internal/routes"
+	"github.com/slipswitch/slipswitch/bench/internal/run"
 )
 
+var commands = map[string]func(ctx context.Context, args []string) error{
+	"gateways": gateways.Main,
+	"report":   report.Main,
+	"routes":   routes.Main,
+	"soak":     soakMain,
+	"killer":   killerMain,
+	"upstream": func(context.Context, []string) error { return upstream() }, // the killer's
+}
+
+// parts are what this program is when it has started itself.
+func parts() map[string]run.Role {
+	all := maps.Clone(gateways.Roles)
+	maps.Copy(all, routes.Roles)
+	return all
+}
+
 func main() {
+	run.Play(parts())
+	command := commands[""]
+	if len(os.Args) > 1 {
+		command = commands[os.Args[1]]
+	}
+	if command == nil {
+		fmt.Fprintln(os.Stderr, "usage: bench routes|gateways|report|soak|killer [flags]")
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if len(os.Args) < 2 {
-		explain()
-	}
-	flags := flag.NewFlagSet("bench "+os.Args[1], flag.ExitOnError)
-	var line string
-	var err error
-	switch os.Args[1] {
-	case "soak":
-		var s soak
-		flags.DurationVar(&s.during, "for", 10*time.Minute, "how long")
-		flags.IntVar(&s.tunnels, "tunnels", 2000, "how many are open at a time")
-		flags.IntVar(&s.changes, "changes", 1000, "of routes, each second")
-		flags.BoolVar(&s.race, "race", false, "build the gateway with the race detector")
-		flags.Parse(os.Args[2:])
-		line, err = s.run(ctx)
-	case "killer":
-		var k killer
-		flags.DurationVar(&k.during, "for", 5*time.Minute, "how long")
-		flags.IntVar(&k.sockets, "sockets", 200, "how many are open at a time")
-		flags.BoolVar(&k.race, "race", false, "build the gateway with the race detector")
-		flags.Parse(os.Args[2:])
-		line, err = k.run(ctx)
-	case "upstream": // the killer's
-		err = upstream()
-	default:
-		explain()
-	}
-	if line != "" {
-		fmt.Println(line)
-	}
-	if err != nil {
+	if err := command(ctx, os.Args[2:]); err != nil {
 		if errors.Is(err, context.Canceled) {
 			err = errors.New("interrupted")
 		}
@@ -67,7 +68,33 @@ func main() {
 	}
 }
 
-func explain() {
-	fmt.Fprintln(os.Stderr, "usage: bench soak|killer [flags]")
-	os.Exit(2)
+// soakMain prints one line of figures; its error is that something was wrong.
+func soakMain(ctx context.Context, args []string) error {
+	var s soak
+	flags := flag.NewFlagSet("bench soak", flag.ExitOnError)
+	flags.DurationVar(&s.during, "for", 10*time.Minute, "how long")
+	flags.IntVar(&s.tunnels, "tunnels", 2000, "how many are open at a time")
+	flags.IntVar(&s.changes, "changes", 1000, "of routes, each second")
+	flags.BoolVar(&s.race, "race", false, "build the gateway with the race detector")
+	flags.Parse(args)
+	line, err := s.run(ctx)
+	if line != "" {
+		fmt.Println(line)
+	}
+	return err
+}
+
+// killerMain does, too.
+func killerMain(ctx context.Context, args []string) error {
+	var k killer
+	flags := flag.NewFlagSet("bench killer", flag.ExitOnError)
+	flags.DurationVar(&k.during, "for", 5*time.Minute, "how long")
+	flags.IntVar(&k.sockets, "sockets", 200, "how many are open at a time")
+	flags.BoolVar(&k.race, "race", false, "build the gateway with the race detector")
+	flags.Parse(args)
+	line, err := k.run(ctx)
+	if line != "" {
+		fmt.Println(line)
+	}
+	return err
 }

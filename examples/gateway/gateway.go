@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/pprof"
 	"sync/atomic"
 	"time"
 
@@ -84,6 +85,17 @@ func newGateway(ctx context.Context, s *settings) (*gateway, error) {
 
 // run serves until a signal comes and all is drained, or a second one comes.
 func (g *gateway) run(signals <-chan os.Signal) error {
+	if g.cpuProfile != "" {
+		file, err := os.Create(g.cpuProfile)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	failed := make(chan error, 2)
 	listener, err := net.Listen("tcp", g.listen)
 	if err != nil {

@@ -30,6 +30,8 @@ type settings struct {
 	certFile    string
 	keyFile     string
 	logFormat   string
+	logLevel    slog.Level
+	cpuProfile  string
 	demo        bool
 }
 
@@ -56,6 +58,8 @@ func readSettings(args []string, env func(string) (string, bool), stderr io.Writ
 	flags.StringVar(&s.certFile, "tls-cert", "", "`file` with the certificate chain in PEM; read again when it changes")
 	flags.StringVar(&s.keyFile, "tls-key", "", "`file` with the certificate's key in PEM")
 	flags.StringVar(&s.logFormat, "log-format", "text", "text or json")
+	flags.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error; the end of a tunnel is info")
+	flags.StringVar(&s.cpuProfile, "cpuprofile", "", "`file` for a profile of the processor, from start to end")
 	flags.BoolVar(&s.demo, "demo", false, "serve two workspaces to try, and a page to watch them")
 	flags.Usage = func() {
 		fmt.Fprintf(stderr, "usage: gateway [flags]\n\n")
@@ -106,10 +110,11 @@ func envName(flag string) string {
 }
 
 func (s *settings) logger(w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: s.logLevel}
 	if s.logFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, nil))
+		return slog.New(slog.NewJSONHandler(w, options))
 	}
-	return slog.New(slog.NewTextHandler(w, nil))
+	return slog.New(slog.NewTextHandler(w, options))
 }
 
 // hostname names this gateway if nobody does.

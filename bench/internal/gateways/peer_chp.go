@@ -1,0 +1,70 @@
+package gateways
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"time"
+)
+
+// chpPeer is JupyterHub's configurable-http-proxy, changed over its REST API.
+// It is one process with one thread.
+var chpPeer = &peer{
+	name: "chp",
+	version: func(ctx context.Context) (string, error) {
+		program, err := installed("configurable-http-proxy", "chp/node_modules/.bin/configurable-http-proxy")
+		if err != nil {
+			return "", err
+		}
+		return versionOf(ctx, program, "--version")
+	},
+	start: func(ctx context.Context, s setup) (*gateway, error) {
+		program, err := installed("configurable-http-proxy", "chp/node_modules/.bin/configurable-http-proxy")
+		if err != nil {
+			return nil, err
+		}
+		ip, port, _ := net.SplitHostPort(s.addr)
+		apiIP, apiPort, _ := net.SplitHostPort(s.admin)
+		cmd := exec.Command(program, "--ip", ip, "--port", port, "--api-ip", apiIP, "--api-port", apiPort,
+			"--log-level", "error", "--no-prepend-path", "--keep-alive-timeout", "620000")
+		cmd.Env = append(os.Environ(), "NODE_ENV=production")
+		g, err := startCommand(ctx, s.addr, s.dir, cmd)
+		if err != nil {
+			return nil, err
+		}
+		g.change = func(ctx context.Context, put, deleted []string) error {
+			return inParallel(4, func(worker int) error {
+				for i, path := range put {
+					if i%4 != worker {
+						continue
+					}
+					if err := callAPI(ctx, "POST", "http://"+s.admin+"/api/routes"+path, object{"target": "http://" + s.backend.address(path)}); err != nil {
+						return err
+					}
+				}
+				for i, path := range deleted {
+					if i%4 != worker {
+						continue
+					}
+					if err := callAPI(ctx, "DELETE", "http://"+s.admin+"/api/routes"+path, nil); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		for range 100 { // its API listens a moment later
+			if conn, err := net.Dial("tcp", s.admin); err == nil {
+				conn.Close()
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		if err := g.change(ctx, s.routes, nil); err != nil {
+			g.stop()
+			return nil, err
+		}
+		return g, nil
+	},
+}
