@@ -131,3 +131,14 @@ func testActivityPolicy(t *testing.T, policy, counted slipswitch.Activity) {
 	client.Close()
 	close(parts)
 }
+
+// What workspaces push by themselves keeps none of them awake: only what people
+// do counts, and a request alone, which may be a page's own, does not.
+func ExampleActivity() {
+	proxy := &slipswitch.Proxy{
+		Router:   new(slipswitch.Router),
+		Activity: slipswitch.ActivityUploads | slipswitch.ActivityClientMessages,
+	}
+	fmt.Println(proxy.Activity&slipswitch.ActivityUpstreamMessages != 0)
+	// Output: false
+}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +33,7 @@ type mode struct {
 	autoRewrite                                               bool
 	protocolRewrite                                           string
 	header                                                    map[string]string
+	withDefault                                               bool // what has no route goes to the second target
 	ownErrors                                                 bool // error pages are checked by the mode's own checks
 
 	checks []check // besides those of all modes
@@ -51,6 +54,7 @@ type driver struct {
 	second *target
 	pages  *target // for error pages
 	dir    string
+	extra  string // an address of the mode's own
 }
 
 // TestModes makes the checks of all modes in each mode, and the mode's own, of
@@ -101,6 +105,11 @@ func TestModes(t *testing.T) {
 	}
 	w.Flush()
 	t.Logf("the mode matrix\n%s", &table)
+	if file := os.Getenv("SLIPSWITCH_CHP_MATRIX"); file != "" { // where .ci/run wants it
+		if err := os.WriteFile(file, []byte(table.String()), 0o666); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func newDriver(t *testing.T, p program, m mode) *driver {
@@ -312,6 +321,16 @@ func (d *driver) ends(conn *websocket.Conn) websocket.StatusCode {
 	}
 }
 
+// nothing asks for what has no route.
+func (d *driver) nothing(raw string) {
+	d.Helper()
+	if !d.withDefault {
+		d.get(404, raw)
+	} else if got := d.saw(d.get(200, raw).body).Name; got != "second" {
+		d.Errorf("GET %s: by the %s target; want the default one", raw, got)
+	}
+}
+
 // stamp is a route's last activity.
 func (d *driver) stamp(path string) time.Time {
 	d.Helper()
@@ -321,4 +340,12 @@ func (d *driver) stamp(path string) time.Time {
 		d.Fatalf("last_activity %q: %v", text, err)
 	}
 	return at
+}
+
+// wrote writes a file into the driver's directory.
+func (d *driver) wrote(name, text string) {
+	d.Helper()
+	if err := os.WriteFile(filepath.Join(d.dir, name), []byte(text), 0o600); err != nil {
+		d.Fatal(err)
+	}
 }

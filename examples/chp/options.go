@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -173,9 +174,10 @@ func readOptions(args []string, env func(string) string, stdout io.Writer) (*opt
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintln(stdout, "Usage: chp [options]\n\nOptions:")
-		flags.SetOutput(stdout)
+		var list strings.Builder
+		flags.SetOutput(&list)
 		flags.PrintDefaults()
+		fmt.Fprint(stdout, "Usage: chp [options]\n\n", longOption.ReplaceAllString(list.String(), "  --$1"))
 		return nil, err
 	case err != nil:
 		return nil, err
@@ -187,6 +189,9 @@ func readOptions(args []string, env func(string) string, stdout io.Writer) (*opt
 	}
 	return o, o.complete()
 }
+
+// longOption is how package flag prints what others spell with two dashes.
+var longOption = regexp.MustCompile(`(?m)^  -(\w\w)`)
 
 // complete fills in what follows from other options, and refuses those that
 // contradict each other.

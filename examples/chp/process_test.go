@@ -65,6 +65,7 @@ type process struct {
 	metrics address
 	output  *lockedBuffer
 	exited  chan struct{}
+	killed  bool
 }
 
 // An address is a TCP address or a Unix socket, with TLS or without.
@@ -198,6 +199,9 @@ func (s *process) serves() bool {
 // stop ends the process. Ours must end well.
 func (s *process) stop() {
 	s.t.Helper()
+	if s.killed {
+		return
+	}
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	if status := s.status(); !s.real && status != 0 {
 		s.t.Errorf("exit status %d; want 0", status)
@@ -205,6 +209,13 @@ func (s *process) stop() {
 	if s.t.Failed() && testing.Verbose() {
 		s.t.Logf("the output of %s:\n%s", s.name, s.output)
 	}
+}
+
+// kill ends it without its doing.
+func (s *process) kill() {
+	s.killed = true
+	s.cmd.Process.Kill()
+	<-s.exited
 }
 
 // status waits for the process's end and returns its status.
@@ -218,6 +229,15 @@ func (s *process) status() int {
 		<-s.exited
 	}
 	return s.cmd.ProcessState.ExitCode()
+}
+
+// runToEnd runs a program that is to end by itself.
+func runToEnd(d *driver, args ...string) (output string, status int) {
+	d.Helper()
+	s := &process{program: d.program, t: d.T, output: new(lockedBuffer), exited: make(chan struct{})}
+	s.run(args)
+	status = s.status()
+	return s.output.String(), status
 }
 
 // eventually waits until something holds, and says what does not otherwise.

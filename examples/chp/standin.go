@@ -83,6 +83,8 @@ func newStandIn(o *options) (*standIn, error) {
 func (s *standIn) add(name string, at address, handler http.Handler, secure *tls.Config) {
 	each := &server{name: name, address: at}
 	each.Handler, each.TLSConfig = handler, secure
+	each.Protocols = new(http.Protocols) // HTTP/2 asks for suites that --ssl-ciphers may leave out
+	each.Protocols.SetHTTP1(true)
 	each.ReadHeaderTimeout = time.Minute
 	each.IdleTimeout = cmp.Or(s.keepAliveTimeout, 5*time.Second)
 	each.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)

@@ -1,8 +1,10 @@
 package main_test
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -29,7 +31,7 @@ type target struct {
 }
 
 // startTarget starts a target at a free port or, with one, at a socket.
-func startTarget(t testing.TB, name, socket string, secure bool) *target {
+func startTarget(t testing.TB, name, socket string, secure bool, configure ...func(*tls.Config)) *target {
 	t.Helper()
 	u := &target{name: name}
 	u.Server = httptest.NewUnstartedServer(u)
@@ -41,7 +43,11 @@ func startTarget(t testing.TB, name, socket string, secure bool) *target {
 		u.Listener.Close()
 		u.Listener = l
 	}
-	if secure {
+	if u.Config.ErrorLog = log.New(io.Discard, "", 0); secure {
+		u.TLS = new(tls.Config)
+		for _, change := range configure {
+			change(u.TLS)
+		}
 		u.StartTLS()
 	} else {
 		u.Start()
