@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -65,16 +66,35 @@ type progress struct {
 	mu      sync.Mutex
 	status  Status
 	changed chan struct{}
+	ended   bool // there will be no other
 }
 
 func (p *progress) set(status Status) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.status = status
+	p.wake()
+}
+
+// end says that there will be no other status.
+func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	p.wake()
+}
+
+func (p *progress) wake() {
 	if p.changed != nil {
 		close(p.changed)
 		p.changed = nil
 	}
+}
+
+func (p *progress) over() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ended
 }
 
 func (p *progress) last() (Status, <-chan struct{}) {
@@ -132,14 +152,20 @@ func (s *Sync) Status() Status {
 	return status
 }
 
+var errOver = fmt.Errorf("%w: the gateway does not follow it any more", ErrUnavailable)
+
 // Wait waits until the router has the revision of the store, or a later one;
 // of revision 0, whatever the store has at first. It returns the context's
-// error if that ends before. What is quarantined or held counts as had.
+// error if that ends before, and ErrUnavailable if Run has ended without it.
+// What is quarantined or held counts as had.
 func (s *Sync) Wait(ctx context.Context, revision uint64) error {
 	for {
 		status, changed := s.progress.last()
 		if status.Synced && status.Revision >= revision {
 			return nil
+		}
+		if s.progress.over() {
+			return errOver
 		}
 		select {
 		case <-changed:

@@ -107,6 +107,7 @@ var (
 // Run follows the source until the context ends, and returns its error. It must
 // be called once.
 func (s *Sync) Run(ctx context.Context) error {
+	defer s.progress.end()
 	var aside sync.WaitGroup
 	defer aside.Wait()
 	ctx, cancel := context.WithCancel(ctx)

@@ -276,6 +276,33 @@ func TestSyncWait(t *testing.T) {
 	})
 }
 
+// What can never come is not waited for.
+func TestSyncWaitAfterRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var memory store.Memory
+		s := &store.Sync{Source: &memory, Router: new(slipswitch.Router)}
+		ctx, cancel := context.WithCancel(t.Context())
+		go s.Run(ctx)
+		if err := s.Wait(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		waited := make(chan error, 1)
+		go func() { waited <- s.Wait(t.Context(), 1) }()
+		synctest.Wait()
+		cancel()
+		if err := <-waited; !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("got %v; want ErrUnavailable", err)
+		}
+		revision, err := s.Apply(t.Context(), "", slipswitch.Change{Put: &slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://1")}})
+		if revision != 1 || !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("a write: got %d, %v; want it written, and ErrUnavailable", revision, err)
+		}
+		if err := s.Wait(t.Context(), 0); err != nil {
+			t.Errorf("what is there: got %v", err)
+		}
+	})
+}
+
 func TestSyncApply(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var memory store.Memory

@@ -158,14 +158,12 @@ func (s *stores) waitAll(ctx context.Context) error {
 	return answerable(s.syncs[0].WaitAll(ctx, s.syncs[0].Status().Revision))
 }
 
-// confirm makes the deletions that are held back. A store that cannot be told
-// does not keep the others from it.
+// confirm makes the deletions that are held back, here or by other gateways
+// only. A store that cannot be told does not keep the others from it.
 func (s *stores) confirm(ctx context.Context) error {
 	var failed error
 	for _, sync := range s.syncs {
-		if len(sync.Status().Braked) > 0 {
-			failed = errors.Join(failed, sync.Confirm(ctx))
-		}
+		failed = errors.Join(failed, sync.Confirm(ctx))
 	}
 	return answerable(failed)
 }

@@ -2,11 +2,14 @@ package boltstore_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -126,6 +129,46 @@ func TestOpenLocked(t *testing.T) {
 	}
 	if err := <-opened; err != nil {
 		t.Errorf("the successor: %v", err)
+	}
+}
+
+// A write that was given up is not made later; those that wait with it are, all
+// at once.
+func TestWriteGivenUp(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "routes.db"))
+	release := s.Hold()
+	ctx, cancel := context.WithCancel(t.Context())
+	given := make(chan error, 1)
+	go func() {
+		_, err := s.Write(ctx, "", put("/given-up", "up"))
+		given <- err
+	}()
+	var writers sync.WaitGroup
+	revisions := make([]uint64, 8)
+	for i := range revisions {
+		writers.Go(func() {
+			var err error
+			if revisions[i], err = s.Write(t.Context(), "", put(fmt.Sprint("/", i), "up")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for s.Queued() < 1+len(revisions) {
+		runtime.Gosched()
+	}
+	cancel()
+	if err := <-given; !errors.Is(err, store.ErrUnavailable) || !errors.Is(err, context.Canceled) {
+		t.Errorf("given up: got %v; want ErrUnavailable, and why", err)
+	}
+	release()
+	writers.Wait()
+	slices.Sort(revisions)
+	if want := []uint64{1, 2, 3, 4, 5, 6, 7, 8}; !slices.Equal(revisions, want) {
+		t.Errorf("revisions %v; want %v", revisions, want)
+	}
+	there := load(t, s)
+	if _, made := there[":/given-up"]; made || len(there) != len(revisions) {
+		t.Errorf("there is %v; want all but what was given up", there)
 	}
 }
 

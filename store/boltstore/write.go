@@ -3,6 +3,7 @@ package boltstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/slipswitch/slipswitch"
@@ -63,6 +64,9 @@ func (s *Store) commit(ctx context.Context, w *write) (revision uint64, err erro
 		<-w.done
 	case <-w.done:
 	case <-ctx.Done():
+		s.mu.Lock() // nobody may make it later, unless somebody is about to
+		s.queue = slices.DeleteFunc(s.queue, func(queued *write) bool { return queued == w })
+		s.mu.Unlock()
 		return 0, fmt.Errorf("%w: %w", store.ErrUnavailable, ctx.Err())
 	}
 	return w.batch.Revision, w.err
