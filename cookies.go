@@ -24,6 +24,12 @@ func cookies(fields []string, name string) iter.Seq[string] {
 	}
 }
 
+// cookieName returns a cookie's name as the most lenient server reads it: some
+// take a no-break space for a space.
+func cookieName(s string) string {
+	return strings.TrimFunc(s, func(c rune) bool { return c <= ' ' || c >= 0x7f })
+}
+
 // dropCookies removes cookies from a request's header.
 func dropCookies(header http.Header, drop func(name string) bool) {
 	fields := header["Cookie"]
@@ -32,7 +38,7 @@ func dropCookies(header http.Header, drop func(name string) bool) {
 		pairs := strings.Split(field, ";")
 		pairs = slices.DeleteFunc(pairs, func(pair string) bool {
 			name, _, _ := strings.Cut(pair, "=")
-			return drop(strings.Trim(name, " \t"))
+			return drop(cookieName(name))
 		})
 		if rest := strings.Trim(strings.Join(pairs, ";"), " \t"); rest != "" {
 			kept = append(kept, rest)

@@ -1,6 +1,9 @@
 package slipswitch
 
-import "time"
+import (
+	"net/http"
+	"time"
+)
 
 // Spread calls end n times as tunnels are ended over a window.
 func Spread(n int, window time.Duration, end func()) {
@@ -37,3 +40,17 @@ func (p *Proxy) Probes() int {
 	defer p.picker.mu.Unlock()
 	return len(p.picker.probes)
 }
+
+// Leads returns where the route's own upstreams lead for a match.
+func (m Match) Leads() (addresses []string, err error) {
+	targets, err := m.expandAll()
+	for i := range targets {
+		addresses = append(addresses, targets[i].addr)
+	}
+	return addresses, err
+}
+
+// Outgoing and Incoming change the cookies of a request and of a response, for
+// the path of a prefix.
+func (r *Route) Outgoing(header http.Header)                { r.outgoing(header, nil) }
+func (r *Route) Incoming(header http.Header, prefix string) { r.rewriteCookies(header, prefix) }

@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -426,4 +428,90 @@ func TestLoop(t *testing.T) {
 	if got := u.only().Header["Via"]; !slices.Equal(got, []string{"1.1 a, 1.1 slipswitch, 1.1 slipswitch"}) {
 		t.Errorf("got Via: %q", got)
 	}
+}
+
+var placeholders = regexp.MustCompile(`\{(1|host\.1)(?::[^}]*)?\}`)
+
+// FuzzTemplate: wherever a request leads by a template that Put takes, the name
+// is one that the template can make, with one plain label for each capture, which
+// is the request's own; it is no address, and its port is on the list.
+func FuzzTemplate(f *testing.F) {
+	for _, seed := range [][3]string{
+		{"http://{1}.svc.example.:8080/base", "a.example.com", "/s/web-1/x"},
+		{"http://{1}.{host.1}-x.svc.example.:{port:80,3000-3999}", "3000-ide-7.example.com", "/s/web"},
+		{"https://{1:web,ide-*}", "a.example.com", "/s/ide-7"},
+		{"http://a.{1:1*,0x*}:80", "a.example.com", "/s/127"},
+		{"h2c://x-{host.1}.a.b.:65535", "3000-0x1.example.com:80", "/s/%2e"},
+		{"http://{1}.a.", "localhost.example.com", "/s/localhost/"},
+		{"http://{1:a*}.{host.1:b*}", "b-1.example.com", "/s/a%2fb"},
+		{"http://{1}.svc.example.", "a.example.com", "/s/0x7f000001/"},
+		{"http://a.0{1:x*}:80", "a.example.com", "/s/x7f"},
+		{"http://{host.1}.a.b.:{port:80,90-91}", "89-c.example.com", "/s"},
+	} {
+		f.Add(seed[0], seed[1], seed[2])
+	}
+	f.Fuzz(func(t *testing.T, upstream, host, path string) {
+		var router slipswitch.Router
+		r := slipswitch.Route{Host: "*.example.com", Path: "/s", Upstreams: slipswitch.To(upstream)}
+		if _, err := router.Apply(nil, slipswitch.Change{Put: &r}); err != nil || !strings.Contains(upstream, "{") {
+			return
+		}
+		m, err := router.Lookup(host, path)
+		if err != nil {
+			return
+		}
+		addresses, err := m.Leads()
+		if err != nil {
+			if e, ok := errors.AsType[*slipswitch.Error](err); !ok || e.Status != 404 {
+				t.Fatalf("%q, %q %q: got %v", upstream, host, path, err)
+			}
+			return
+		}
+		_, authority, _ := strings.Cut(upstream, "//")
+		authority, _, _ = strings.Cut(authority, "/")
+		// The template as an expression: text stands for itself, a capture for a label.
+		pattern, rest := "^", authority
+		var names []string
+		for {
+			at := placeholders.FindStringSubmatchIndex(rest)
+			if at == nil {
+				break
+			}
+			pattern += regexp.QuoteMeta(rest[:at[0]]) + "([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
+			names, rest = append(names, rest[at[2]:at[3]]), rest[at[1]:]
+		}
+		rest, ports, listed := strings.Cut(rest, "{port:")
+		pattern += regexp.QuoteMeta(strings.TrimSuffix(rest, ":"))
+		name, port, err := net.SplitHostPort(addresses[0])
+		number, bad := strconv.Atoi(port)
+		got := regexp.MustCompile(strings.TrimSuffix(pattern, regexp.QuoteMeta(":"+port)) + "$").FindStringSubmatch(name)
+		if err != nil || bad != nil || number < 1 || number > 65535 || got == nil || len(name) > 254 {
+			t.Fatalf("%q, %q %q: leads to %q", upstream, host, path, addresses)
+		}
+		for i, capture := range names {
+			value := got[i+1]
+			label, _, _ := strings.Cut(strings.ToLower(host), ".")
+			own := capture == "1" && strings.HasPrefix(m.Path, "/s/"+value) || capture == "host.1" && strings.HasSuffix(label, value)
+			if !own || value == "localhost" || strings.HasPrefix(value, "0x") || strings.Trim(value, "0123456789") == "" {
+				t.Errorf("%q, %q %q: %s is %q", upstream, host, path, capture, value)
+			}
+		}
+		labels := strings.Split(strings.TrimSuffix(name, "."), ".")
+		last := labels[len(labels)-1]
+		if _, err := netip.ParseAddr(name); err == nil || strings.Trim(last, "0123456789") == "" || strings.HasPrefix(last, "0x") || slices.ContainsFunc(labels, func(l string) bool { return l == "" || len(l) > 63 }) {
+			t.Errorf("%q, %q %q: leads to %q", upstream, host, path, name)
+		}
+		if listed {
+			allowed := false
+			for one := range strings.SplitSeq(strings.TrimSuffix(ports, "}"), ",") {
+				first, end, isRange := strings.Cut(one, "-")
+				from, _ := strconv.Atoi(first)
+				to, _ := strconv.Atoi(end)
+				allowed = allowed || number == from || isRange && from <= number && number <= to
+			}
+			if !allowed {
+				t.Errorf("%q, %q %q: port %s is not on the list", upstream, host, path, port)
+			}
+		}
+	})
 }

@@ -59,7 +59,7 @@ func (r *Route) rewriteCookies(header http.Header, prefix string) {
 		pair, _, _ := strings.Cut(cookie, ";")
 		name, _, found := strings.Cut(pair, "=")
 		// A nameless cookie, "=a=b", is sent back as "a=b".
-		if name = strings.Trim(name, " \t"); name == "" || !found || r.hidesCookie(name) {
+		if name = cookieName(name); name == "" || !found || r.hidesCookie(name) {
 			continue
 		}
 		if r.Tenant || r.RestorePath {
