@@ -127,11 +127,29 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// FlushError is what http.ResponseController calls.
+// FlushError is what http.ResponseController calls. Where the innermost writer
+// cannot flush, those around it are not asked to: echo's panics, and that on a
+// timer's goroutine would end the process.
 func (w *responseWriter) FlushError() error {
+	switch innermost(w.ResponseWriter).(type) {
+	case http.Flusher, interface{ FlushError() error }:
+	default:
+		return http.ErrNotSupported
+	}
 	w.stall.arm(w.timeout)
 	defer w.stall.pause()
 	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// innermost returns what a writer wraps, as http.ResponseController finds it.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = wrapper.Unwrap()
+	}
 }
 
 // end has what the server has buffered written while it is watched. A response

@@ -160,14 +160,8 @@ func shuttingDown() *Error {
 // one to say: those that frameworks wrap around it have a Hijack in any case,
 // and some panic there.
 func canHijack(w http.ResponseWriter) bool {
-	for {
-		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			_, ok := w.(http.Hijacker)
-			return ok
-		}
-		w = wrapper.Unwrap()
-	}
+	_, ok := innermost(w).(http.Hijacker)
+	return ok
 }
 
 // A handshake is a connection to an upstream that has answered.

@@ -471,6 +471,22 @@ func (w claimer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return w.ResponseWriter.(http.Hijacker).Hijack()
 }
 
+func (w claimer) Flush() { w.ResponseWriter.(http.Flusher).Flush() }
+
+// TestWriterThatCannotFlush: what is to be flushed at once comes later then, but
+// whole.
+func TestWriterThatCannotFlush(t *testing.T) {
+	t.Parallel()
+	u := answering(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+	p := &slipswitch.Proxy{Middleware: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(claimer{unwrapper{w}}, r) })
+	}}
+	g := startHandler(t, p, http.TimeoutHandler(p, time.Minute, ""), route("/", u))
+	if a := g.get("/a"); a.StatusCode != 200 || a.body != "hello" || a.err != nil {
+		t.Errorf("got %s %q, %v; want hello", a.Status, a.body, a.err)
+	}
+}
+
 // TestFailedHijack frees the upstream's connection and the tunnel's place.
 func TestFailedHijack(t *testing.T) {
 	t.Parallel()

@@ -111,6 +111,10 @@ func TestRefusedConfiguration(t *testing.T) {
 			}
 		}
 	}
+
+	c.reload("") // no refused one holds what is shared
+	s.ends(websocket.StatusServiceRestart)
+	gone(t, "default")
 }
 
 // TestData: with a file, routes put by REST outlive Caddy.

@@ -180,7 +180,12 @@ func streams(g *Gateway, u *upstream) error {
 }
 
 // behindTimeout: an upgrade is refused at once, and the upstream is not asked.
+// What is flushed there, where nothing can be, still comes whole.
 func behindTimeout(g *Gateway, u *upstream) error {
+	if a, err := g.ask("GET", "/ide-7/flushed"); err != nil || a.status != 200 || a.body != "hello, world" {
+		return fmt.Errorf("got %+v, %v; want hello, world", a, err)
+	}
+	asked := u.asked.Load()
 	conn, err := g.dial()
 	if err != nil {
 		return err
@@ -196,7 +201,7 @@ func behindTimeout(g *Gateway, u *upstream) error {
 		return err
 	case response.StatusCode != http.StatusNotImplemented || !strings.HasPrefix(response.Header.Get("Proxy-Status"), "slipswitch;"):
 		return fmt.Errorf("got %s %v; want 501", response.Status, response.Header)
-	case u.asked.Load() > 0:
+	case u.asked.Load() > asked:
 		return fmt.Errorf("the upstream was asked")
 	case time.Since(begin) > wait/2:
 		return fmt.Errorf("the answer took %v", time.Since(begin))

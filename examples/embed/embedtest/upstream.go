@@ -46,6 +46,10 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusTeapot)
 	case "truncated":
 		truncate(w, how)
+	case "flushed":
+		io.WriteString(w, "hello, ")
+		w.(http.Flusher).Flush()
+		io.WriteString(w, "world")
 	case "events":
 		u.events(w, r)
 	default:
