@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,8 +20,15 @@ import (
 // etcd starts a real one and returns its URL.
 func etcd(t *testing.T) string {
 	t.Helper()
-	client := freeURL(t)
-	startEtcd(t, client)
+	client, _ := mortalEtcd(t)
+	return client
+}
+
+// mortalEtcd also returns what kills it.
+func mortalEtcd(t *testing.T) (client string, kill func()) {
+	t.Helper()
+	client = freeURL(t)
+	kill = startEtcd(t, client)
 	eventually(t, "etcd answers", func() bool {
 		response, err := http.Get(client + "/health")
 		if err != nil {
@@ -29,7 +37,7 @@ func etcd(t *testing.T) string {
 		response.Body.Close()
 		return response.StatusCode == http.StatusOK
 	})
-	return client
+	return client, kill
 }
 
 // freeURL returns one at which nothing listens.
@@ -43,7 +51,8 @@ func freeURL(t *testing.T) string {
 	return "http://" + l.Addr().String()
 }
 
-func startEtcd(t *testing.T, client string, args ...string) {
+// startEtcd starts one, and returns what kills it.
+func startEtcd(t *testing.T, client string, args ...string) (kill func()) {
 	t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
 		t.Fatal("etcd is not installed: apt-get install etcd-server")
@@ -54,7 +63,9 @@ func startEtcd(t *testing.T, client string, args ...string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	kill = sync.OnceFunc(func() { cmd.Process.Kill(); cmd.Wait() })
+	t.Cleanup(kill)
+	return kill
 }
 
 // By TLS, with a certificate that the cluster asks for.
@@ -140,7 +151,8 @@ func TestConfirmForAllGateways(t *testing.T) {
 			t.Errorf("%d routes; want all 120", got)
 		}
 	}
-	two.must("POST", "/v1/confirm", nil, nil)
+	late := start(t, "-store=etcd:"+url, "-name=late") // holds nothing itself
+	late.must("POST", "/v1/confirm", nil, nil)
 	for _, p := range []*process{one, two} {
 		eventually(t, "they are made", func() bool { return len(p.routes()) == 20 && len(held(p)) == 0 })
 	}
@@ -168,6 +180,34 @@ func TestRouteForATime(t *testing.T) {
 	if status, err := alone.call("PUT", "/v1/route?path=/ide&ttl=2s", route, nil); status != http.StatusNotImplemented {
 		t.Errorf("a file: %d, %v; want 501", status, err)
 	}
+}
+
+// Without etcd a gateway routes on, says how it stands, and answers writes with
+// 503 and the reason.
+func TestEtcdGone(t *testing.T) {
+	url, kill := mortalEtcd(t)
+	p := start(t, "-store=etcd:"+url)
+	server := newIDE(t)
+	p.put(slipswitch.Route{Path: "/ide", StripPath: true, Upstreams: slipswitch.To(server.URL)})
+	conn := dial(t, "ws://"+p.public+"/ide/echo", nil)
+	kill()
+	status, err := p.call("PUT", "/v1/route?path=/new", slipswitch.Route{Path: "/new", Upstreams: slipswitch.To("http://127.0.0.1:9")}, nil)
+	if status != http.StatusServiceUnavailable || !strings.Contains(fmt.Sprint(err), "store: unavailable: etcd") {
+		t.Errorf("a write: %d, %v; want 503 with the reason", status, err)
+	}
+	eventually(t, "the status tells", func() bool {
+		var status struct {
+			Ready  bool
+			Stores []struct{ Error string }
+		}
+		p.must("GET", "/v1/status", nil, &status)
+		return status.Ready && status.Stores[0].Error != ""
+	})
+	if routes := p.routes(); len(routes) != 1 || !routes["/ide"] {
+		t.Errorf("the routes are %v; want /ide", routes)
+	}
+	echoes(t, conn)
+	echoes(t, dial(t, "ws://"+p.public+"/ide/echo", nil))
 }
 
 // A gateway is killed while it writes: what it has acknowledged another one
