@@ -64,6 +64,11 @@ func (c *comparison) compare(ctx context.Context) (err error) {
 	if c.scenarios == nil {
 		c.scenarios = scenarios
 	}
+	if c.profiles != "" {
+		if err := os.MkdirAll(c.profiles, 0o755); err != nil {
+			return err
+		}
+	}
 	if c.dir, err = os.MkdirTemp("", "bench"); err != nil {
 		return err
 	}
@@ -127,6 +132,14 @@ func (c *comparison) scenario(ctx context.Context, s *scenario, n int) error {
 	if len(s.routes) > 1 {
 		todo.Case = fmt.Sprintf("%d routes", n)
 	}
+	if c.Over() {
+		for _, p := range c.present {
+			if s.takes(p) {
+				todo.Peers = append(todo.Peers, p.name)
+			}
+		}
+		return c.Case(ctx, todo)
+	}
 	running, failed := c.start(ctx, s, site, todo.Case)
 	defer func() {
 		for _, g := range running {
@@ -157,7 +170,7 @@ func (c *comparison) start(ctx context.Context, s *scenario, site *site, name st
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for _, p := range c.present {
-		if p.onlyChanges && !s.changes || (s.changes || s.itself) && p == directPeer {
+		if !s.takes(p) {
 			continue
 		}
 		setup := setup{addr: freeAddress(), admin: freeAddress(), routes: site.routes, backend: c.backend, grace: site.grace}

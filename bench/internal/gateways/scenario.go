@@ -25,6 +25,11 @@ type scenario struct {
 
 var scenarios = []*scenario{cuts, memory, bulk, message, requests, handshakes, change, storm}
 
+// takes returns whether a scenario has something to tell of a peer.
+func (s *scenario) takes(p *peer) bool {
+	return (s.changes || !p.onlyChanges) && (p != directPeer || !s.changes && !s.itself)
+}
+
 // A site is what a case is measured with.
 type site struct {
 	short   bool

@@ -16,27 +16,30 @@ type table struct {
 	columns  []column
 }
 
-type column struct{ name, of, metric string } // of is the case; ratio columns have a name only
+type column struct {
+	name, of, metric string // of is the case, with "/bare" or "bare" behind it for ratios
+	less             bool   // is better
+}
 
 var gatewayTables = []table{
 	{"Tunnels that 20 changes of other routes cut", "cuts", []column{
-		{"cut", "", "cut"}, {"of", "", "of"}, {"processes at most", "", "processes"}}},
+		{"cut", "", "cut", true}, {"of", "", "of", false}, {"processes at most", "", "processes", false}}},
 	{"A quiet tunnel", "memory", []column{
-		{"KiB cold", "", "KiB cold"}, {"KiB after 64 KiB each way", "", "KiB after traffic"}, {"descriptors", "", "descriptors"}, {"MiB without tunnels", "", "MiB at start"}}},
+		{"KiB cold", "", "KiB cold", true}, {"KiB after 64 KiB each way", "", "KiB after traffic", true}, {"descriptors", "", "descriptors", false}, {"MiB without tunnels", "", "MiB at start", true}}},
 	{"Processor seconds per GiB, by message size", "bulk", []column{
-		{"1 KiB", "", "CPU s/GiB at 1 KiB"}, {"16 KiB", "", "CPU s/GiB at 16 KiB"}, {"128 KiB", "", "CPU s/GiB at 128 KiB"}, {"1 MiB", "", "CPU s/GiB at 1024 KiB"}}},
+		{"1 KiB", "", "CPU s/GiB at 1 KiB", true}, {"16 KiB", "", "CPU s/GiB at 16 KiB", true}, {"128 KiB", "", "CPU s/GiB at 128 KiB", true}, {"1 MiB", "", "CPU s/GiB at 1024 KiB", true}}},
 	{"Messages of 64 bytes, to and fro on 64 tunnels", "message", []column{
-		{"CPU µs each", "", "CPU µs"}, {"of bare", "bare", "CPU µs"}, {"p50 µs, there and back, at 2,000/s", "", "p50 µs"}, {"p99 µs", "", "p99 µs"}, {"a second, closed loop", "", "per second"}}},
+		{"CPU µs each", "", "CPU µs", true}, {"of bare", "bare", "CPU µs", false}, {"p50 µs, there and back, at 2,000/s", "", "p50 µs", true}, {"p99 µs", "", "p99 µs", true}, {"a second, closed loop", "", "per second", false}}},
 	{"HTTP with 10 routes", "requests", []column{
-		{"a second, closed loop", "10 routes", "per second"}, {"CPU µs each", "10 routes", "CPU µs"}, {"of bare", "10 routes/bare", "CPU µs"}, {"p50 µs at 800/s", "10 routes", "p50 µs"}, {"p99 µs", "10 routes", "p99 µs"}}},
+		{"a second, closed loop", "10 routes", "per second", false}, {"CPU µs each", "10 routes", "CPU µs", true}, {"of bare", "10 routes/bare", "CPU µs", false}, {"p50 µs at 800/s", "10 routes", "p50 µs", true}, {"p99 µs", "10 routes", "p99 µs", true}}},
 	{"HTTP with 10,000 routes", "requests", []column{
-		{"a second, closed loop", "10000 routes", "per second"}, {"CPU µs each", "10000 routes", "CPU µs"}, {"of bare", "10000 routes/bare", "CPU µs"}, {"p50 µs at 800/s", "10000 routes", "p50 µs"}, {"p99 µs", "10000 routes", "p99 µs"}}},
+		{"a second, closed loop", "10000 routes", "per second", false}, {"CPU µs each", "10000 routes", "CPU µs", true}, {"of bare", "10000 routes/bare", "CPU µs", false}, {"p50 µs at 800/s", "10000 routes", "p50 µs", true}, {"p99 µs", "10000 routes", "p99 µs", true}}},
 	{"Handshakes", "handshakes", []column{
-		{"a second", "", "per second"}, {"of bare", "bare", "per second"}, {"CPU µs each", "", "CPU µs"}}},
+		{"a second", "", "per second", false}, {"of bare", "bare", "per second", false}, {"CPU µs each", "", "CPU µs", true}}},
 	{"From a change to the first 200", "change", []column{
-		{"ms with 10 routes", "10 routes", "ms"}, {"slowest", "10 routes", "slowest ms"}, {"ms with 10,000 routes", "10000 routes", "ms"}, {"slowest", "10000 routes", "slowest ms"}}},
+		{"ms with 10 routes", "10 routes", "ms", true}, {"slowest", "10 routes", "slowest ms", true}, {"ms with 10,000 routes", "10000 routes", "ms", true}, {"slowest", "10000 routes", "slowest ms", true}}},
 	{"HTTP while routes change, 1,000 a second of 10,000", "storm", []column{
-		{"p50 µs, quiet", "", "quiet p50 µs"}, {"p99 µs, quiet", "", "quiet p99 µs"}, {"p50 µs", "", "p50 µs"}, {"p99 µs", "", "p99 µs"}, {"worst ms", "", "worst ms"}, {"changes taken a second", "", "changes per second"}}},
+		{"p50 µs, quiet", "", "quiet p50 µs", true}, {"p99 µs, quiet", "", "quiet p99 µs", true}, {"p50 µs", "", "p50 µs", true}, {"p99 µs", "", "p99 µs", true}, {"worst ms", "", "worst ms", true}, {"changes taken a second", "", "changes per second", false}}},
 }
 
 func tables(gateways, routes run.Results) string {
@@ -46,6 +49,7 @@ func tables(gateways, routes run.Results) string {
 		for _, t := range gatewayTables {
 			t.write(&b, gateways.Rows)
 		}
+		writeAhead(&b, gateways.Rows)
 	}
 	if routes.Rows != nil {
 		b.WriteString("## Routers\n\n" + head(routes) + "\n")
@@ -109,6 +113,31 @@ func (t table) write(b *strings.Builder, rows []run.Row) {
 	for _, why := range slices.Sorted(maps.Keys(reasons)) {
 		fmt.Fprintf(b, "n/a: %s: %s\n\n", reasons[why], why)
 	}
+}
+
+// writeAhead writes where slipswitch is not the best, and who is, by how much.
+func writeAhead(b *strings.Builder, rows []run.Row) {
+	b.WriteString("### Where others are ahead of slipswitch\n\nBy more than 5 %, as ratios of medians; the reasons stand [above](#why-others-are-ahead).\n\n| | slipswitch | ahead |\n|---|---|---|\n")
+	for _, t := range gatewayTables {
+		for _, c := range t.columns {
+			if c.name == "of bare" || !c.less && c.metric != "per second" {
+				continue
+			}
+			own := of(rows, t.scenario, c.of, "slipswitch", c.metric)
+			var ahead []string
+			for _, peer := range peers(rows, t.scenario) {
+				other := of(rows, t.scenario, c.of, peer, c.metric)
+				ratio := other.median() / own.median()
+				if peer != "slipswitch" && peer != "direct" && other.known() && own.known() && (c.less && ratio < 0.95 || !c.less && ratio > 1.05) {
+					ahead = append(ahead, peer+" "+number(ratio)+"×")
+				}
+			}
+			if len(ahead) > 0 {
+				fmt.Fprintf(b, "| %s: %s | %v | %s |\n", t.title, c.name, own, strings.Join(ahead, ", "))
+			}
+		}
+	}
+	b.WriteString("\n")
 }
 
 // writeRouters writes one table for each workload: a row for each router, a

@@ -102,7 +102,7 @@ func (r *Run) Case(ctx context.Context, c Case) error {
 	from := r.passed
 	r.passed += c.Weight
 	deadline := r.began.Add(time.Duration(float64(r.TimeLimit) * r.passed / r.weight))
-	if time.Since(r.began) > r.TimeLimit {
+	if r.Over() {
 		for _, peer := range c.Peers {
 			if err := r.NA(c, peer, "no time left: -time-limit is "+r.TimeLimit.String()); err != nil {
 				return err
@@ -161,6 +161,10 @@ func (r *Run) Case(ctx context.Context, c Case) error {
 	}
 	return nil
 }
+
+// Over reports whether the time is: Case measures nothing more, and nothing needs
+// to be made ready for it.
+func (r *Run) Over() bool { return time.Since(r.began) > r.TimeLimit }
 
 func (r *Run) measure(ctx context.Context, c Case, peer string) (row Row) {
 	row = Row{Scenario: c.Scenario, Case: c.Case, Peer: peer}
