@@ -1,6 +1,7 @@
 package caddyslipswitch_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -125,6 +126,19 @@ func TestData(t *testing.T) {
 	if status, body := c.rest("PUT", "/slipswitch/default/v1/route?path=/rest", `{"path": "/rest", "upstreams": ["http://`+one+`"]}`); status != 201 {
 		t.Fatalf("got %d %s; want 201", status, body)
 	}
+	many := make([]string, 200)
+	for i := range many {
+		many[i] = fmt.Sprintf(`{"put": {"path": "/many-%d", "upstreams": ["http://%s"]}}`, i, one)
+	}
+	for _, changes := range []string{strings.Join(many, ","), ""} { // all of them go again, but for one that stays
+		body := `{"replace": true, "changes": [{"put": {"path": "/rest", "upstreams": ["http://` + one + `"]}}` + strings.TrimSuffix(","+changes, ",") + `]}`
+		if status, answer := c.rest("POST", "/slipswitch/default/v1/batch", body); status != 200 {
+			t.Fatalf("got %d %s; want 200", status, answer)
+		}
+	}
+	if n := caddyslipswitch.RouterOf("default").Table().Len(); n != 1 {
+		t.Errorf("got %d routes; want 1", n)
+	}
 	c.reload("")
 	gone(t, "default")
 	c.reload(directives)
@@ -132,6 +146,33 @@ func TestData(t *testing.T) {
 	if status, body := c.rest("GET", "/slipswitch/default/v1/routes", ""); status != 200 || !strings.Contains(body, `"/rest"`) {
 		t.Errorf("got %d %s", status, body)
 	}
+}
+
+// TestREST: by Caddy's endpoint it is what it is by itself, and for nobody else.
+func TestREST(t *testing.T) {
+	one := echo(t, "one")
+	c := start(t, "slipswitch {\n name a\n}\nslipswitch {\n name b\n}")
+	if status, body := c.rest("POST", "/slipswitch/a/api/routes/x%2Fy", `{"target": "http://`+one+`"}`); status != 201 {
+		t.Fatalf("got %d %s; want 201", status, body)
+	}
+	if status, body := c.rest("GET", "/slipswitch/a/v1/routes", ""); status != 200 || !strings.Contains(body, `"/x%2Fy"`) {
+		t.Errorf("got %d %s; want the route", status, body)
+	}
+	if status, body := c.rest("GET", "/slipswitch/b/v1/routes", ""); status != 200 || strings.Contains(body, "%2F") {
+		t.Errorf("got %d %s; want no route of the other name", status, body)
+	}
+	c.want("/x%2Fy", 200, "one 127.0.0.1")
+	c.want("/x/y", 404, "no page")
+	for _, target := range []string{"/slipswitch/c/v1/routes", "/slipswitch/", "/slipswitch/a/v1/nothing"} {
+		if status, body := c.rest("GET", target, ""); status != 404 {
+			t.Errorf("%s: got %d %s; want 404", target, status, body)
+		}
+	}
+	s := c.open("/x%2Fy")
+	if status, body := c.rest("DELETE", "/slipswitch/a/v1/tunnels?path=/x%252Fy&code=4000&reason=mine", ""); status != 202 {
+		t.Errorf("got %d %s; want 202", status, body)
+	}
+	s.ends(4000)
 }
 
 // TestHandleErrors: Caddy's way to answer errors is the user's.

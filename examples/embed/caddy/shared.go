@@ -2,8 +2,10 @@ package caddyslipswitch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -109,7 +111,10 @@ func (s *shared) end(w *wants) error {
 // as it is is no change.
 func (s *shared) follow(w *wants) error {
 	if s.rest == nil || s.rest.Proxy != w.proxy {
-		s.rest = &admin.Handler{Router: &s.router, Proxy: w.proxy, Open: true, Write: s.write} // who may ask is Caddy's to say
+		s.rest = &admin.Handler{Router: &s.router, Proxy: w.proxy, Open: true} // who may ask is Caddy's to say
+		if s.sync != nil {
+			s.rest.Write = s.write
+		}
 	}
 	_, err := s.router.Update(func(tx *slipswitch.Txn) error {
 		tx = tx.As(configured)
@@ -133,7 +138,10 @@ func (s *shared) open(data string) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop, s.synced = cancel, make(chan struct{})
-	s.sync = &store.Sync{Source: s.store, Router: &s.router, Logger: s.log}
+	s.sync = &store.Sync{
+		Source: s.store, Router: &s.router, Logger: s.log,
+		BrakeTime: -1, // nobody but REST writes to the file: what it deletes is meant
+	}
 	go func() {
 		defer close(s.synced)
 		s.sync.Run(ctx)
@@ -143,16 +151,15 @@ func (s *shared) open(data string) error {
 	return s.sync.Wait(wait, 0)
 }
 
-// write is the REST API's.
+// write keeps what is put by REST.
 func (s *shared) write(ctx context.Context, owner string, changes ...slipswitch.Change) error {
-	s.mu.Lock()
-	kept := s.sync
-	s.mu.Unlock()
-	if kept == nil {
-		_, err := s.router.Apply(&slipswitch.Owner{Name: owner}, changes...)
-		return err
+	_, err := s.sync.Apply(ctx, owner, changes...)
+	switch {
+	case errors.Is(err, store.ErrTooLarge):
+		return &slipswitch.Error{Status: http.StatusRequestEntityTooLarge, Reason: "more than the store takes at once", Err: err}
+	case errors.Is(err, store.ErrUnavailable):
+		return &slipswitch.Error{Status: http.StatusServiceUnavailable, Reason: "the store cannot be written", Err: err}
 	}
-	_, err := kept.Apply(ctx, owner, changes...)
 	return err
 }
 
