@@ -262,6 +262,9 @@ func TestStoppedClientIsAMissingPong(t *testing.T) {
 		tun := open(t, e, splice.Config{PingEvery: 100 * time.Millisecond, StallTimeout: time.Second})
 		tun.client.SetReadBuffer(8 << 10)
 		write(t, tun.upstream, message(splice.Upstream, noise(200<<10)))
+		expect(t, tun.upstream, []byte{0x88}) // the other side is told
+		reset(tun.client)
+		tun.upstream.Close()
 		end := tun.end()
 		if end.By != splice.Gateway || end.How != splice.Timeout || end.Why != splice.WhyPing && end.Why != splice.WhyStall {
 			t.Errorf("got %+v; want a ping timeout", end.Cause)
