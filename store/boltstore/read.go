@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/slipswitch/slipswitch"
@@ -21,19 +24,19 @@ func (s *Store) Watch(ctx context.Context, from store.Position) iter.Seq2[store.
 
 // full returns a batch of all that the file has.
 func (s *Store) full() (b store.Batch, err error) {
-	type record struct {
-		order uint64
-		entry store.Entry
-	}
-	var records []record
 	err = guard(func() error {
 		return s.db.View(func(tx *bolt.Tx) error {
 			b = store.Batch{Position: position(tx), Full: true}
+			var records []record
 			err := tx.Bucket(routesBucket).ForEach(func(k, v []byte) error {
-				records = append(records, record{number(v[:8]), entry(k, routeOf(v))})
+				records = append(records, record{k, v})
 				return nil
 			})
 			if err != nil {
+				return err
+			}
+			slices.SortFunc(records, func(a, b record) int { return cmp.Compare(number(a.value[:8]), number(b.value[:8])) })
+			if b.Entries, err = decode(records); err != nil {
 				return err
 			}
 			return tx.Bucket(activityBucket).ForEach(func(k, v []byte) error {
@@ -47,12 +50,32 @@ func (s *Store) full() (b store.Batch, err error) {
 	if err != nil {
 		return store.Batch{}, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
-	slices.SortFunc(records, func(a, b record) int { return cmp.Compare(a.order, b.order) })
-	b.Entries = make([]store.Entry, len(records))
-	for i, r := range records {
-		b.Entries[i] = r.entry
-	}
 	return b, nil
+}
+
+// A record is one of the file's, as long as the transaction lasts.
+type record struct{ id, value []byte }
+
+// decode returns the entries of records, in their order. It takes half of the
+// time in which a gateway with many routes starts, so all cores take part.
+func decode(records []record) ([]store.Entry, error) {
+	entries := make([]store.Entry, len(records))
+	cores := runtime.GOMAXPROCS(0)
+	share := len(records)/cores + 1
+	failed := make([]error, cores)
+	var workers sync.WaitGroup
+	for from := 0; from < len(records); from += share {
+		workers.Go(func() {
+			failed[from/share] = guard(func() error { // each reads the file
+				for i := from; i < min(from+share, len(records)); i++ {
+					entries[i] = entry(records[i].id, routeOf(records[i].value))
+				}
+				return nil
+			})
+		})
+	}
+	workers.Wait()
+	return entries, errors.Join(failed...)
 }
 
 func entry(id, value []byte) store.Entry {

@@ -36,6 +36,7 @@ func newRig(t *testing.T, direct *etcdstore.Store, stores ...*etcdstore.Store) *
 		t.Fatal(err)
 	}
 	for _, s := range stores {
+		s.Timeout = 3 * time.Second // quick to give up
 		r.add(newGateway(t, s))
 	}
 	return r

@@ -31,7 +31,7 @@ func TestWriteFor(t *testing.T) {
 		}
 		return response.Kvs[0].Version, response.Kvs[0].Lease
 	}
-	const ttl = 5 * time.Second
+	const ttl = 8 * time.Second
 	apply(ttl, "1")
 	tick := time.NewTicker(ttl / 6)
 	defer tick.Stop()
