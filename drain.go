@@ -106,7 +106,6 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	p.end()
 	p.dialer.closeIdle()
 	return cut
 }

@@ -412,7 +412,7 @@ func TestShutdownCutsWhatIsLeft(t *testing.T) {
 	if err := g.Shutdown(short); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v; want the context's error", err)
 	}
-	if took := time.Since(begin); took > 1400*time.Millisecond {
+	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	if len(g.reports) != n {

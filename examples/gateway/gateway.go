@@ -170,7 +170,7 @@ func (g *gateway) drain(delay time.Duration) {
 		g.log.Info("the stores are released")
 	}
 	if err := g.proxy.Shutdown(window); err != nil {
-		g.log.Warn("tunnels are left", "error", err)
+		g.log.Warn("tunnels were cut", "error", err)
 	}
 	if err := <-requests; err != nil {
 		g.log.Warn("requests were cut", "error", err)
