@@ -115,6 +115,9 @@ func (h *Handler) chpPost(w http.ResponseWriter, r *http.Request, key slipswitch
 	if len(fields) > 0 {
 		route.Meta, _ = json.Marshal(fields)
 	}
+	if chpTarget(upstream) != *target {
+		route.Labels = map[string]string{"target": *target} // what drives the API compares it with its own
+	}
 	if h.CHPRoute != nil {
 		h.CHPRoute(&route)
 	}
@@ -228,9 +231,9 @@ func chpData(e slipswitch.Entry) []byte {
 	}
 	target, ok := e.Route.Labels["target"]
 	if !ok {
-		target = e.Route.Upstreams[0].URL
+		target = chpTarget(e.Route.Upstreams[0].URL)
 	}
-	fields["target"], _ = json.Marshal(chpTarget(target))
+	fields["target"], _ = json.Marshal(target)
 	fields["last_activity"], _ = json.Marshal(lastActive(e).Format("2006-01-02T15:04:05.000Z"))
 	data, _ := json.Marshal(fields)
 	return data

@@ -281,6 +281,12 @@ func TestCHPView(t *testing.T) {
 	if entry, _ := changed.router.Table().At(slipswitch.Key{Path: "/a"}); !entry.Route.StripPath {
 		t.Error("CHPRoute had no effect")
 	}
+	for _, put := range []string{"http+unix://%2Frun%2Fs", "unix+http://%2Frun%2Fs", "http+unix://%2frun%2fs/"} {
+		s.want(201, "POST", "/api/routes/socket", `{"target":"`+put+`"}`)
+		if data := decode[map[string]any](t, s.want(200, "GET", "/api/routes/socket", "")); data["target"] != put {
+			t.Errorf("got target %v; want %s as it was put", data["target"], put)
+		}
+	}
 	changed = serve(t, &admin.Handler{CHPRoute: func(r *slipswitch.Route) {
 		r.Labels = map[string]string{"target": r.Upstreams[0].URL}
 		r.Upstreams = slipswitch.To("http://127.0.0.1:10")

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,6 +73,7 @@ func TestDefects(t *testing.T) {
 			d.put("/h2c", d.target.url())
 			return d.raw(d.public, "GET /h2c/ HTTP/1.1\r\nHost: "+host+"\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n")
 		}, "200", "the end"},
+		{"13: what comes with a handshake", early, "arrives", "lost: nothing"},
 		{"14: routes vanish with the process", vanish, "there", "gone"},
 		{"15: descriptors leak under refused WebSockets", leaks, "none", "leak"},
 		{"a malformed % in a request", func(d *driver) string {
@@ -296,33 +298,22 @@ func leaks(d *driver) string {
 	return "leak"
 }
 
-// TestEarlyBytes is defect 13: bytes that a client sends with its handshake.
-// With the real program they are lost in some runs only, so that nothing is
-// said of it.
-func TestEarlyBytes(t *testing.T) {
-	d := newDriver(t, ours(), mode{})
-	received := make(chan []byte, 1)
-	u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, err := websocket.Accept(w, r, nil)
-		if err != nil {
-			return
-		}
-		defer conn.CloseNow()
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		_, message, _ := conn.Read(ctx)
-		received <- message
-	}))
-	defer u.Close()
-	d.put("/early", u.URL)
-	frame := "\x81\x85\x00\x00\x00\x00early"
-	_, r := d.open(d.public, handshake("/early")+frame)
+// early sends a message with the handshake.
+func early(d *driver) string {
+	d.put("/early", d.target.url())
+	_, r := d.open(d.public, handshake("/early")+"\x81\x85\x00\x00\x00\x00early")
 	if got := d.status(r); got != "101" {
-		t.Fatalf("got %s", got)
+		return got
 	}
-	if got := <-received; !bytes.Equal(got, []byte("early")) {
-		t.Errorf("got %q; want what was sent with the handshake", got)
+	var got []byte // what the target has seen of the request comes first, then the message
+	for !bytes.HasSuffix(got, []byte("\x81\x05early")) {
+		b, err := r.ReadByte()
+		if err != nil {
+			return "lost: " + end(err)
+		}
+		got = append(got, b)
 	}
+	return "arrives"
 }
 
 // TestCommandLine: what is wrong with it is told, with status 1.
@@ -381,6 +372,21 @@ func TestCommandLine(t *testing.T) {
 				t.Errorf("%s %s: status %d, %q; want %q in it", p.name, args, status, out, want)
 			}
 		}
+	}
+}
+
+// TestSignal: sockets are told why they end, and the program ends well.
+func TestSignal(t *testing.T) {
+	d := newDriver(t, ours(), mode{})
+	d.put("/signal", d.target.url())
+	conn, _ := d.dial("/signal/ws")
+	begin := time.Now()
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	if code := d.ends(conn); code != websocket.StatusServiceRestart {
+		t.Errorf("got close code %d; want 1012", code)
+	}
+	if status, took := d.process.status(), time.Since(begin); status != 0 || took > 10*time.Second {
+		t.Errorf("status %d after %v; want 0 after 5s at most", status, took)
 	}
 }
 

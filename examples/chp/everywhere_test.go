@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -30,6 +31,7 @@ func everywhere() []check {
 		{"HTTP: methods and bodies", forwardsBodies},
 		{"HTTP: the longest route", longestRoute},
 		{"HTTP: targets with a path", targetPath},
+		{"HTTP: targets at sockets", targetSocket},
 		{"HTTP: X-Forwarded", forwardedHeaders},
 		{"HTTP: Location", location},
 		{"HTTP: no route is 404", noRoute},
@@ -301,6 +303,21 @@ func targetPath(d *driver) {
 	_, saw := d.dial("/based/ws")
 	if want := base + d.forwarded("/based", "/ws"); saw.URI != want {
 		d.Errorf("WebSocket forwarded as %s; want %s", saw.URI, want)
+	}
+}
+
+func targetSocket(d *driver) {
+	u := startTarget(d, "socket", filepath.Join(d.TempDir(), "s"), false)
+	for _, target := range []string{u.url(), strings.Replace(u.url(), "http+unix", "unix+http", 1)} {
+		d.put("/socket", target)
+		if got := d.data("/socket")["target"]; got != target {
+			d.Errorf("got target %v; want %s as it was put", got, target)
+		}
+		if got := d.saw(d.get(200, "/socket/x?y").body); got.Name != "socket" || got.URI != d.forwarded("/socket", "/x?y") {
+			d.Errorf("got %+v", got)
+		}
+		conn, _ := d.dial("/socket/ws")
+		d.talk(conn, "x")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch"
+	"golang.org/x/net/http/httpguts"
 )
 
 // healthPath is served by the proxy itself.
@@ -52,7 +53,8 @@ func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // isUpgrade reports whether a request asks for a WebSocket. Other offers are
 // ignored, and the request served.
 func isUpgrade(r *http.Request) bool {
-	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && r.ProtoMajor == 1
+	return r.ProtoMajor == 1 && httpguts.HeaderValuesContainsToken(r.Header["Connection"], "upgrade") &&
+		httpguts.HeaderValuesContainsToken(r.Header["Upgrade"], "websocket")
 }
 
 // find looks for the route ahead of the Proxy, where somebody wants to know

@@ -201,6 +201,8 @@ func (o *options) complete() error {
 		return errors.New("option '--socket' cannot be used with option '--port' or '--ip'")
 	case o.redirectPort != "" && o.ssl.key+o.ssl.cert == "":
 		return errors.New("HTTPS redirection specified but certificates not provided: --redirect-port needs --ssl-key and --ssl-cert")
+	case o.redirectPort != "" && o.redirectTo == "" && o.public.socket != "":
+		return errors.New("with --socket, --redirect-port needs --redirect-to: there is no port to redirect to")
 	case o.errorTarget != nil && o.errorPath != "":
 		return errors.New("cannot specify both --error-target and --error-path: pick one")
 	case o.activity != "all" && o.activity != "client":

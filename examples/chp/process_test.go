@@ -270,3 +270,37 @@ func (l *lockedBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// startEtcd starts an etcd of this test's own, and returns how a command line
+// names it.
+func startEtcd(d *driver) string {
+	d.Helper()
+	if _, err := exec.LookPath("etcd"); err != nil {
+		missing(d.T, "etcd: Debian's package etcd-server")
+	}
+	at, _ := freePorts(d, 2)
+	cmd := exec.Command("etcd", "--data-dir", d.dir, "--listen-client-urls", "http://"+at[0], "--advertise-client-urls", "http://"+at[0],
+		"--listen-peer-urls", "http://"+at[1], "--initial-advertise-peer-urls", "http://"+at[1], "--initial-cluster", "default=http://"+at[1], "--log-level", "error", "--unsafe-no-fsync=true")
+	output := new(lockedBuffer)
+	cmd.Stdout, cmd.Stderr = output, output
+	if err := cmd.Start(); err != nil {
+		d.Fatal(err)
+	}
+	d.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if d.Failed() {
+			d.Logf("etcd's output:\n%s", output)
+		}
+	})
+	client := address{at: at[0]}.client()
+	eventually(d, "etcd answers", func() bool {
+		response, err := client.Get("http://" + at[0] + "/health")
+		if err != nil {
+			return false
+		}
+		response.Body.Close()
+		return response.StatusCode == http.StatusOK
+	})
+	return "etcd:http://" + at[0] + "#/chp/"
+}
