@@ -61,6 +61,7 @@ func (b *clientBody) leave(controller *http.ResponseController) {
 // resets a stream at its write deadline even if nothing is to be written.
 type responseWriter struct {
 	http.ResponseWriter
+	x       *exchange
 	body    *clientBody // nil: none
 	before  http.Header // from Middleware; nil: nothing
 	confine bool        // interim responses carry nothing but links
@@ -73,7 +74,7 @@ type responseWriter struct {
 }
 
 func (p *Proxy) responseWriter(w http.ResponseWriter, r *http.Request, x *exchange) *responseWriter {
-	out := &responseWriter{ResponseWriter: w, timeout: x.match.Route.stallTimeout(),
+	out := &responseWriter{ResponseWriter: w, x: x, timeout: x.match.Route.stallTimeout(),
 		confine: x.match.Route.Tenant || x.match.Route.Headers != nil}
 	out.stall.expire = func() { http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)) }
 	// The server writes a 100 by itself when the body is read. It takes no care
@@ -109,8 +110,12 @@ func (w *responseWriter) WriteHeader(status int) {
 		}
 	} else {
 		w.begun = true
+		header := w.Header()
 		if w.body.unread() {
-			w.Header().Set("Connection", "close")
+			header.Set("Connection", "close")
+		}
+		if _, said := header["Content-Type"]; w.x.untyped && !said {
+			header["Content-Type"] = nil // or the server would guess: what was uploaded as nothing is no page
 		}
 	}
 	w.stall.arm(w.timeout)

@@ -2,6 +2,7 @@ package slipswitch
 
 import (
 	"net/http"
+	"net/netip"
 	"time"
 )
 
@@ -54,3 +55,6 @@ func (m Match) Leads() (addresses []string, err error) {
 // the path of a prefix.
 func (r *Route) Outgoing(header http.Header)                { r.outgoing(header, nil) }
 func (r *Route) Incoming(header http.Header, prefix string) { r.rewriteCookies(header, prefix) }
+
+// Guarded reports whether a captured name may not lead to an address.
+func Guarded(addr netip.Addr) bool { return new(guard).check(addr) != nil }

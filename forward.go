@@ -134,6 +134,9 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(p.dialContext(r.Context(), x.match))
 	c := p.picker.among(x.match.leaf, targets, p.stuck(r.Header, x, targets))
 	route.outgoing(r.Header, r.Trailer)
+	if r.Header["User-Agent"] == nil {
+		r.Header["User-Agent"] = []string{""} // or the transport would send its own
+	}
 	w := &watch{exchange: x, route: route, choice: c, place: x.match.leaf.place, cancel: cancel}
 	w.uploads = p.counts(ActivityUploads)
 	w.header.expire = func() { cancel(errHeaderTimeout) }

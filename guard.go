@@ -41,8 +41,8 @@ func (g *guard) check(addr netip.Addr) error {
 		return err
 	}
 	for _, a := range [...]netip.Addr{addr, embedded(addr)} {
-		if !a.IsGlobalUnicast() || slices.Contains(own, a) {
-			return fmt.Errorf("a captured name leads to %s, which is loopback, link-local, no host's, or the gateway's own", addr)
+		if !a.IsGlobalUnicast() || slices.Contains(own, a) || slices.Contains(metadata, a) {
+			return fmt.Errorf("a captured name leads to %s, which is loopback, link-local, no host's, a cloud's metadata, or the gateway's own", addr)
 		}
 	}
 	return nil
@@ -59,6 +59,16 @@ func embedded(addr netip.Addr) netip.Addr {
 		return netip.AddrFrom4([4]byte(b[2:]))
 	}
 	return addr
+}
+
+// metadata is where clouds tell a machine its secrets, if not at a link-local address.
+var metadata = []netip.Addr{
+	netip.MustParseAddr("fd00:ec2::254"),   // AWS
+	netip.MustParseAddr("fd20:ce::254"),    // Google
+	netip.MustParseAddr("168.63.129.16"),   // Azure
+	netip.MustParseAddr("100.100.100.200"), // Alibaba
+	netip.MustParseAddr("100.96.0.96"),     // Volcengine
+	netip.MustParseAddr("192.0.0.192"),     // Oracle
 }
 
 var (

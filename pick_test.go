@@ -2,6 +2,9 @@ package slipswitch_test
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"net"
@@ -212,7 +215,10 @@ func TestSticky(t *testing.T) {
 	key := []byte("a key that gateways share")
 	g := startGateway(t, &slipswitch.Proxy{StickyKey: key}, r)
 	other := startGateway(t, &slipswitch.Proxy{StickyKey: key}, r)
-	stranger := startGateway(t, &slipswitch.Proxy{}, r)
+	stranger := startGateway(t, &slipswitch.Proxy{StickyKey: []byte{}}, r) // no key is none to forge by
+	keyless := hmac.New(sha256.New, nil)
+	fmt.Fprintf(keyless, "%q %q", host+"\x00/app;x/", list[0].url)
+	forgery := "lb=" + base64.RawURLEncoding.EncodeToString(keyless.Sum(nil)[:16])
 	take := func() (which []int) {
 		for i, u := range list {
 			for _, r := range u.all() {
@@ -252,6 +258,9 @@ func TestSticky(t *testing.T) {
 		}
 		take()
 	}
+	if a := stranger.get("/app;x", "Cookie: "+forgery); a.Header["Set-Cookie"] == nil {
+		t.Error("a cookie was made without a key")
+	}
 	for _, forged := range []string{"lb=", "lb=AAAAAAAAAAAAAAAAAAAAAA", values[0] + "A", strings.TrimPrefix(list[0].url, "http://"), "lb=" + list[0].url} {
 		a := g.get("/app;x", "Cookie: "+forged)
 		if a.StatusCode != 200 || len(a.Header["Set-Cookie"]) != 1 {
@@ -273,6 +282,17 @@ func TestSticky(t *testing.T) {
 		if got := take(); len(got) != 1 || got[0] == names[value] || len(a.Header["Set-Cookie"]) != 1 {
 			t.Errorf("%q, gone: led to %v, Set-Cookie %q", value, got, a.Header["Set-Cookie"])
 		}
+	}
+}
+
+// TestStickyIsTheGateways: an upstream sets no cookie of that name.
+func TestStickyIsTheGateways(t *testing.T) {
+	list := several(t, 2, ok("", "Set-Cookie: lb=evil; Path=/", "Set-Cookie: a=b"))
+	r := route("/app", list...)
+	r.Sticky = &slipswitch.Sticky{Cookie: "lb"}
+	g := startGateway(t, &slipswitch.Proxy{}, r)
+	if got := g.get("/app").Header["Set-Cookie"]; len(got) != 2 || got[0] != "a=b" || strings.Contains(got[1], "evil") {
+		t.Errorf("got Set-Cookie: %q", got)
 	}
 }
 

@@ -81,8 +81,8 @@ type Proxy struct {
 
 	// TemplateAddresses are all that the names which templates make may lead to:
 	// best, the network that workspaces are in. Nil: everything but loopback,
-	// link-local (there the clouds' metadata is), multicast and unspecified
-	// addresses and this machine's own. The address itself is looked at, each
+	// link-local, multicast and unspecified addresses, those of the clouds'
+	// metadata and this machine's own. The address itself is looked at, each
 	// time when it is connected to.
 	TemplateAddresses []netip.Prefix
 
@@ -90,7 +90,7 @@ type Proxy struct {
 	Resolver *Resolver
 
 	// StickyKey is the key of sticky cookies. Several gateways need the same.
-	// Nil: a random one.
+	// Empty: a random one.
 	StickyKey []byte
 
 	// DialContext connects to upstreams. Nil: a net.Dialer. The context ends
@@ -235,6 +235,7 @@ type exchange struct {
 	opaque  bool        // the tunnel's bytes are no WebSocket frames
 	trailer http.Header // the client's, complete once the body is read
 	stuck   *target     // where the client's cookie wants it; nil: nowhere
+	untyped bool        // the upstream's response has no Content-Type
 }
 
 type exchangeKey struct{}

@@ -120,6 +120,8 @@ func checkFieldName(field, name string, wrong func(field, value, want string)) {
 		wrong(field, name, "must be a header's name")
 	case framing[canonical] || isHopByHop(canonical) || strings.HasPrefix(canonical, "Sec-Websocket-"):
 		wrong(field, name, "must not be a field that is between two connections' ends, or a handshake's")
+	case canonical == "Via":
+		wrong(field, name, "must not be Via: loops are found by it")
 	}
 }
 
@@ -144,7 +146,20 @@ func (r HeaderRules) apply(header http.Header) {
 	}
 }
 
-// hides reports whether a cookie is the platform's own, or tells where the
+// clean removes all that there are rules for from a trailer, which some would
+// let replace what is in the header.
+func (r HeaderRules) clean(trailer http.Header) {
+	for _, name := range r.Remove {
+		trailer.Del(name)
+	}
+	for _, values := range []map[string]string{r.Set, r.Add} {
+		for name := range values {
+			trailer.Del(name)
+		}
+	}
+}
+
+// hidesCookie reports whether a cookie is the platform's own, or tells where the
 // gateway has led the client.
 func (r *Route) hidesCookie(name string) bool {
 	if r.Sticky != nil && name == r.Sticky.Cookie {
@@ -161,17 +176,19 @@ func (r *Route) outgoing(header, trailer http.Header) {
 	dropCookies(header, r.hidesCookie)
 	delete(trailer, "Cookie")
 	if h := r.Headers; h != nil {
-		for _, name := range slices.Concat(h.HideHeaders, h.Request.Remove) {
+		for _, name := range h.HideHeaders {
 			header.Del(name)
 			trailer.Del(name)
 		}
 		h.Request.apply(header)
+		h.Request.clean(trailer)
 	}
 }
 
 // incoming changes an upstream's response header to what the client gets.
 func (p *Proxy) incoming(header http.Header, r *http.Request, x *exchange, c *choice) {
 	route := x.match.Route
+	defer func() { x.untyped = header["Content-Type"] == nil }()
 	prefix, _ := x.match.split()
 	if h := route.Headers; h != nil {
 		for _, name := range h.HideHeaders {
@@ -206,8 +223,9 @@ func (r *Route) cleanTrailer(trailer http.Header, named []string) {
 		trailer.Del(name)
 	}
 	if h := r.Headers; h != nil {
-		for _, name := range slices.Concat(h.HideHeaders, h.Response.Remove, slices.Collect(maps.Keys(h.Response.Set))) {
+		for _, name := range h.HideHeaders {
 			trailer.Del(name)
 		}
+		h.Response.clean(trailer)
 	}
 }

@@ -59,7 +59,7 @@ func validCookiePath(path string) bool {
 
 // stickyKey returns the key of the hashes.
 func (p *Proxy) stickyKey() []byte {
-	if p.StickyKey != nil {
+	if len(p.StickyKey) > 0 {
 		return p.StickyKey
 	}
 	key := make([]byte, 32)

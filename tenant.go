@@ -48,7 +48,7 @@ func isForWholeHost(name string) bool {
 }
 
 func (r *Route) rewritesCookies() bool {
-	return r.Tenant || r.RestorePath || r.Headers != nil && len(r.Headers.HideCookies) > 0
+	return r.Tenant || r.RestorePath || r.Sticky != nil || r.Headers != nil && len(r.Headers.HideCookies) > 0
 }
 
 // rewriteCookies drops what a response sets of the platform's cookies, and

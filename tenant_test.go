@@ -3,6 +3,7 @@ package slipswitch_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -228,6 +229,55 @@ func TestHeaderRules(t *testing.T) {
 	}
 }
 
+// TestHeaderRulesHoldInTrailers: what a rule is about is no client's to say behind
+// the body; and what is removed is not made up anew.
+func TestHeaderRulesHoldInTrailers(t *testing.T) {
+	u := answering(t, ok("<html>", "Content-Type: image/png"))
+	r := route("/a", u)
+	r.Headers = &slipswitch.Headers{
+		Request:  slipswitch.HeaderRules{Remove: []string{"User-Agent"}, Set: map[string]string{"x-workspace": "7"}, Add: map[string]string{"X-Role": "guest"}},
+		Response: slipswitch.HeaderRules{Remove: []string{"Content-Type"}},
+	}
+	g := startGateway(t, &slipswitch.Proxy{}, r)
+	a := g.do(request("POST", "/a", "User-Agent: x", "Transfer-Encoding: chunked", "Trailer: X-Workspace, X-Role, X-Sum") +
+		"0\r\nX-Workspace: 8\r\nX-Role: admin\r\nX-Sum: 1\r\n\r\n")
+	got := u.only()
+	if want := (http.Header{"X-Sum": {"1"}}); !maps.EqualFunc(got.Trailer, want, slices.Equal) || strings.Contains(got.head, "X-Workspace: 8") {
+		t.Errorf("got %q, trailer %q", got.head, got.Trailer)
+	}
+	if strings.Contains(got.head, "User-Agent") {
+		t.Errorf("got %q; want no User-Agent", got.head)
+	}
+	if said, ok := a.Header["Content-Type"]; ok {
+		t.Errorf("got Content-Type %q; want none", said)
+	}
+}
+
+// TestContentTypeIsNotGuessed: a file of which the upstream says nothing is not
+// made a page, over HTTP/1 and HTTP/2, and also where a handshake is refused.
+func TestContentTypeIsNotGuessed(t *testing.T) {
+	u := answering(t, ok("<html><script>alert(1)</script>"))
+	g := startGateway(t, &slipswitch.Proxy{}, route("/a", u))
+	for _, raw := range []string{request("GET", "/a"), handshake("/a")} {
+		if a := g.do(raw); a.StatusCode != 200 || a.Header["Content-Type"] != nil {
+			t.Errorf("got %s, Content-Type %q", a.Status, a.Header["Content-Type"])
+		}
+	}
+	if a := g.get("/none", "Accept: text/html"); a.Header.Get("Content-Type") != "text/html; charset=utf-8" {
+		t.Errorf("the gateway's own page: got Content-Type %q", a.Header["Content-Type"])
+	}
+	request, _ := http.NewRequestWithContext(t.Context(), "GET", "http://"+g.addr+"/a", nil)
+	request.Host = host
+	response, err := http2Client(t).RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if said := response.Header["Content-Type"]; response.ProtoMajor != 2 || said != nil {
+		t.Errorf("%s: got Content-Type %q", response.Proto, said)
+	}
+}
+
 func TestPutRefusesHeaders(t *testing.T) {
 	for field, h := range map[string]slipswitch.Headers{
 		"headers.hideCookies[1]":      {HideCookies: []string{"fine*", "a b"}},
@@ -241,6 +291,8 @@ func TestPutRefusesHeaders(t *testing.T) {
 		"headers.response.remove[0]":  {Response: slipswitch.HeaderRules{Remove: []string{"sec-websocket-accept"}}},
 		"headers.response.set":        {Response: slipswitch.HeaderRules{Set: map[string]string{"Transfer-Encoding": "chunked"}}},
 		"headers.response.add":        {Response: slipswitch.HeaderRules{Add: map[string]string{"Connection": "x"}}},
+		"headers.request.remove[1]":   {Request: slipswitch.HeaderRules{Remove: []string{"X-A", "via"}}}, // or a loop has no end
+		"headers.hideHeaders[1]":      {HideHeaders: []string{"X-A", "Via"}},
 		"headers.response.set.X-Null": {Response: slipswitch.HeaderRules{Set: map[string]string{"X-Null": "\x00"}}},
 	} {
 		var router slipswitch.Router
