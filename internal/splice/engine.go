@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Engine carries tunnels. Its zero value is ready to use. It starts with its first tunnel and ends with its last:
-// without tunnels it holds no goroutine and no descriptor. Its fields are read when it starts.
+// Engine carries tunnels. Its zero value is ready to use. It starts with its first tunnel and ends a tenth of a second
+// after its last: without tunnels it holds no goroutine and no descriptor. Its fields are read when it starts.
 type Engine struct {
 	// PipeSize is the size in bytes of the pipes large payload is moved through. Zero means 256 KiB.
 	// 1 MiB spends less processor time yet; it is the most an unprivileged process may have
@@ -34,8 +34,13 @@ type Engine struct {
 	told    sync.Map // reasons that Logger has heard
 	mu      sync.Mutex
 	tunnels int
-	machine *machine // nil while there is no tunnel
+	machine *machine    // nil while there is no tunnel
+	rest    *time.Timer // ends it
 }
+
+// restTime is how long the machine is kept without tunnels. Where they come and go one by one, as tabs of a workspace
+// do that are refused late, starting it for each took nearly a tenth of a handshake's processor time.
+const restTime = 100 * time.Millisecond
 
 // Config describes one tunnel.
 type Config struct {
@@ -95,21 +100,35 @@ func (e *Engine) Tunnels() int {
 	return e.tunnels
 }
 
-// enter counts a tunnel in and starts the machine for the first one.
+// enter counts a tunnel in and starts the machine if it does not run.
 func (e *Engine) enter() *machine {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.tunnels++; e.tunnels == 1 {
+	e.tunnels++
+	if e.machine == nil {
 		e.machine = startMachine(e)
 	}
 	return e.machine
 }
 
-// leave counts a tunnel out and stops the machine with the last one.
+// leave counts a tunnel out. The machine is stopped some time after the last one.
 func (e *Engine) leave() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.tunnels--; e.tunnels == 0 {
+	if e.tunnels--; e.tunnels > 0 {
+		return
+	}
+	if e.rest == nil {
+		e.rest = time.AfterFunc(restTime, e.stopUnused)
+	} else {
+		e.rest.Reset(restTime)
+	}
+}
+
+func (e *Engine) stopUnused() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.tunnels == 0 && e.machine != nil {
 		e.machine.stop()
 		e.machine = nil
 	}

@@ -45,6 +45,7 @@ func stacks() []string {
 // Not parallel: it counts what the whole process holds.
 func TestQuietTunnelIsTwoDescriptors(t *testing.T) {
 	const n = 100
+	until(t, "the engines of other tests have ended", func() bool { return len(stacks()) == 0 })
 	pipesBefore := pipesOpen()
 	var e splice.Engine
 	first := open(t, &e, splice.Config{})
