@@ -62,10 +62,10 @@ type driver struct {
 func TestModes(t *testing.T) {
 	var mu sync.Mutex
 	passed := make(map[string]map[string]int)
-	all := modes(t)
+	all, programs := modes(t), both(t)
 	t.Run("mode", func(t *testing.T) {
 		for _, m := range all {
-			for _, p := range []program{ours(), theirs(t)} {
+			for _, p := range programs {
 				if p.real && m.oursToo {
 					continue
 				}
