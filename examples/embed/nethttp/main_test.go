@@ -15,6 +15,11 @@ func TestProgram(t *testing.T) { embedtest.Program(t) }
 
 func TestOutermost(t *testing.T) { embedtest.Check(t, handler) }
 
+// TestAlone: a server may have nothing but the Proxy.
+func TestAlone(t *testing.T) {
+	embedtest.Check(t, func(proxy *slipswitch.Proxy) http.Handler { return proxy }, "pages of its own")
+}
+
 func TestInside(t *testing.T) {
 	embedtest.Check(t, func(proxy *slipswitch.Proxy) http.Handler {
 		mux := http.NewServeMux()
