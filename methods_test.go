@@ -139,6 +139,15 @@ func TestBodiesDelimitRequests(t *testing.T) {
 		{"space before colon", request("POST", "/a", "Transfer-Encoding : chunked") + "0\r\n\r\n", 400},
 		{"vertical tab", request("POST", "/a", "Transfer-Encoding: \x0bchunked") + "0\r\n\r\n", 0},
 		{"bad chunk", request("POST", "/a", "Transfer-Encoding: chunked") + "zz\r\nabc\r\n0\r\n\r\n", 0},
+		{"hex prefix in a chunk size", request("POST", "/a", "Transfer-Encoding: chunked") + "0x5\r\nhello\r\n0\r\n\r\n" + smuggled, 0},
+		{"line feeds in chunks", request("POST", "/a", "Transfer-Encoding: chunked") + "0\n\n" + smuggled, 0},
+		{"line in a chunk's extension", request("POST", "/a", "Transfer-Encoding: chunked") + "5;a=\"\r\n\"\r\nhello\r\n0\r\n\r\n" + smuggled, 0},
+		{"more than the chunk", request("POST", "/a", "Transfer-Encoding: chunked") + "5\r\nhelloXX0\r\n\r\n" + smuggled, 0},
+		{"length in a trailer", request("POST", "/a", "Transfer-Encoding: chunked", "Trailer: Content-Length") + "0\r\nContent-Length: 50\r\n\r\n", 400},
+		{"chunks in HTTP/1.0", "POST /a HTTP/1.0\r\nHost: " + host + "\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + smuggled, 0},
+		{"folded line", request("POST", "/a", "X: a\r\n Transfer-Encoding: chunked") + "", 0},
+		{"two hosts", request("GET", "/a", "Host: evil.com"), 400},
+		{"tabs in the request line", "GET\t/a\tHTTP/1.1\r\nHost: " + host + "\r\n\r\n", 400},
 		{"endless chunk size", request("POST", "/a", "Transfer-Encoding: chunked") + "ffffffffffffffffff\r\n", 0},
 	} {
 		client := g.dial()

@@ -205,6 +205,31 @@ func TestUpstreamsChange(t *testing.T) {
 	clients.Wait()
 }
 
+// TestUpstreamsChangeInFlight: a request that has begun ends where it began, and
+// with its whole body; what comes next goes elsewhere.
+func TestUpstreamsChangeInFlight(t *testing.T) {
+	whole := func(name string) func(received) string {
+		return func(r received) string { return ok(name + " got " + r.body) }
+	}
+	old, other := startUpstream(t, whole("old")), startUpstream(t, whole("other"))
+	g := startGateway(t, &slipswitch.Proxy{}, route("/a", old))
+	client := g.dial()
+	client.send(request("POST", "/a", "Content-Length: 10") + "first")
+	until(t, "it has begun", func() bool { return old.connections() == 1 })
+	r := route("/a", other)
+	r.OnUpstreamRemoved.Close = true // which is about tunnels
+	g.put(r)
+	if a := g.get("/a"); a.body != "other got " {
+		t.Errorf("the next: got %q", a.body)
+	}
+	client.send("rest!" + request("GET", "/a"))
+	for _, want := range []string{"old got firstrest!", "other got "} {
+		if a := client.answer("GET"); a.body != want {
+			t.Errorf("got %s %q; want %q", a.Status, a.body, want)
+		}
+	}
+}
+
 // TestSticky: a cookie leads back, for plain requests and for handshakes; one
 // that was made up, or whose upstream is gone, is no cookie.
 func TestSticky(t *testing.T) {

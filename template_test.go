@@ -268,9 +268,9 @@ func TestLookupOfTemplatesAllocatesNothing(t *testing.T) {
 	}
 }
 
-// A nameServer answers each question for an IPv4 address with what answer
+// A nameServer answers each question for IPv4 addresses with what answer
 // returns.
-func nameServer(t *testing.T, answer func(name string) netip.Addr) {
+func nameServer(t *testing.T, answer func(name string) []netip.Addr) {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -294,9 +294,11 @@ func nameServer(t *testing.T, answer func(name string) netip.Addr) {
 			question = question[:end+5]
 			reply := append([]byte{buf[0], buf[1], 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, question...)
 			if binary.BigEndian.Uint16(question[end+1:]) == 1 { // A
-				reply[7] = 1
-				reply = append(reply, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
-				reply = append(reply, answer(name).AsSlice()...)
+				for _, addr := range answer(name) {
+					reply[7]++
+					reply = append(reply, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
+					reply = append(reply, addr.AsSlice()...)
+				}
 			}
 			conn.WriteTo(reply, from)
 		}
@@ -332,7 +334,7 @@ func TestResolvedAddresses(t *testing.T) {
 	u := startUpstream(t, func(received) string { return ok("hello", "Connection: close") })
 	port := netip.MustParseAddrPort(u.listener.Addr().String()).Port()
 	var address atomic.Value // netip.Addr
-	nameServer(t, func(string) netip.Addr { return address.Load().(netip.Addr) })
+	nameServer(t, func(string) []netip.Addr { return []netip.Addr{address.Load().(netip.Addr)} })
 	template := slipswitch.Route{Path: "/t", Upstreams: slipswitch.To(fmt.Sprintf("http://{1}.ide.example.:%d", port))}
 	plain := slipswitch.Route{Path: "/plain", Upstreams: slipswitch.To(fmt.Sprintf("http://web.ide.example.:%d", port))}
 	ask := func(g *gateway, target, addr string, want int) {
@@ -370,6 +372,36 @@ func TestResolvedAddresses(t *testing.T) {
 	ask(g, "/t/web", "127.0.0.1", 200)
 }
 
+// TestEachAddressIsLookedAt: of a name with several addresses only those that are
+// allowed are connected to, in whatever order they come.
+func TestEachAddressIsLookedAt(t *testing.T) {
+	u := startUpstream(t, func(received) string { return ok("hello", "Connection: close") })
+	port := netip.MustParseAddrPort(u.listener.Addr().String()).Port()
+	var addresses atomic.Value // []netip.Addr
+	nameServer(t, func(string) []netip.Addr { return addresses.Load().([]netip.Addr) })
+	good, dead, bad := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.9"), netip.MustParseAddr("169.254.169.254")
+	var log logBuffer
+	g := startGateway(t, &slipswitch.Proxy{Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		TemplateAddresses: []netip.Prefix{netip.PrefixFrom(good, 32), netip.PrefixFrom(dead, 32)}},
+		slipswitch.Route{Path: "/t", Upstreams: slipswitch.To(fmt.Sprintf("http://{1}.ide.example.:%d", port))})
+	for _, test := range []struct {
+		list []netip.Addr
+		want int
+	}{
+		{[]netip.Addr{good, bad}, 200}, {[]netip.Addr{bad, good}, 200}, {[]netip.Addr{dead, good}, 200}, {[]netip.Addr{bad, bad}, 502}, {[]netip.Addr{dead, bad}, 502},
+	} {
+		addresses.Store(test.list)
+		for _, raw := range []string{request("GET", "/t/web"), handshake("/t/web")} {
+			if a := g.do(raw); a.StatusCode != test.want {
+				t.Errorf("%v: got %s; want %d", test.list, a.Status, test.want)
+			}
+		}
+	}
+	if !strings.Contains(log.String(), "leads to "+bad.String()) {
+		t.Errorf("%s was not refused: %s", bad, log.String())
+	}
+}
+
 // ownAddresses returns this machine's addresses that are not special by themselves.
 func ownAddresses(t *testing.T) (own []string) {
 	nets, err := net.InterfaceAddrs()
@@ -388,7 +420,7 @@ func ownAddresses(t *testing.T) (own []string) {
 // is no way around the look at its address.
 func TestGuardedConnectionsAreTheirOwn(t *testing.T) {
 	u := answering(t, ok("hello")) // keeps connections
-	nameServer(t, func(string) netip.Addr { return netip.MustParseAddr("127.0.0.1") })
+	nameServer(t, func(string) []netip.Addr { return []netip.Addr{netip.MustParseAddr("127.0.0.1")} })
 	port := netip.MustParseAddrPort(u.listener.Addr().String()).Port()
 	g := startGateway(t, &slipswitch.Proxy{},
 		slipswitch.Route{Path: "/plain", Upstreams: slipswitch.To(fmt.Sprintf("http://web.ide.example.:%d", port))},
