@@ -66,7 +66,9 @@ func (s *standIn) find(r *http.Request) {
 	}
 	start, path := time.Now(), r.URL.EscapedPath()
 	match, err := s.router.Lookup(r.Host, path)
-	s.counts.timeFind(start)
+	if s.measured {
+		s.counts.timeFind(start)
+	}
 	if err != nil || !s.noIncludePrefix || strings.HasSuffix(path, "/") {
 		return
 	}
@@ -87,7 +89,7 @@ func (s *standIn) middleware(next http.Handler) http.Handler {
 		said, _ := r.Context().Value(receivedKey{}).(*received)
 		s.forwarded(r, said)
 		maps.Copy(r.Header, s.customHeader)
-		if s.autoRewrite || s.protocolRewrite != "" {
+		if (s.autoRewrite || s.protocolRewrite != "") && len(match.Route.Upstreams) > 0 { // none: by who else writes to the store
 			w = &redirected{ResponseWriter: w, options: s.options, host: r.Host, target: match.Route.Upstreams[0].URL}
 		}
 		answer := &answer{ResponseWriter: w}
@@ -100,7 +102,9 @@ func (s *standIn) middleware(next http.Handler) http.Handler {
 
 // use notes that a route has served: that which stands there now.
 func (s *standIn) use(key slipswitch.Key) {
-	defer s.counts.timeActivity(time.Now())
+	if s.measured {
+		defer s.counts.timeActivity(time.Now())
+	}
 	if entry, ok := s.router.Table().At(key); ok {
 		entry.Use()
 	}

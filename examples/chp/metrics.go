@@ -67,6 +67,7 @@ func (c *counts) handler() http.Handler {
 
 func (c *counts) proxied(status int) { c.proxy.WithLabelValues(strconv.Itoa(status)).Inc() }
 
+// timeActivity is the time that it took to note one.
 func (c *counts) timeActivity(start time.Time) { c.activity.Observe(time.Since(start).Seconds()) }
 
 // timeFind is a lookup's time.
