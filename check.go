@@ -30,8 +30,8 @@ type Check struct {
 	// and with the route's UpstreamHost. Empty: no check.
 	Path string `json:"path"`
 
-	// Every is the time between two checks, give or take a twentieth; at least
-	// 1 s. At most 64 are made at a time, and the others are late. Zero: 10 s.
+	// Every is the time between two checks, give or take a twentieth: from 1 s to
+	// 24 h. At most 64 are made at a time, and the others are late. Zero: 10 s.
 	Every time.Duration `json:"-"`
 
 	// Timeout bounds one check, up to the header of its answer. Zero: 5 s.
@@ -40,6 +40,7 @@ type Check struct {
 
 const (
 	minEvery    = time.Second
+	maxEvery    = 24 * time.Hour
 	maxChecking = 64
 	fall        = 2 // failures in a row
 )
@@ -72,8 +73,8 @@ func (c Check) validate(r *Route, wrong func(field, value, want string)) {
 	case scan.dotted || strings.HasPrefix(path, "//") || validQuery(query) != nil:
 		wrong("check.path", c.Path, "must be a path without // in front, dot segments, spaces and control bytes")
 	}
-	if c.Every != 0 && c.Every < minEvery {
-		wrong("check.every", c.Every.String(), "must be at least 1s")
+	if c.Every != 0 && (c.Every < minEvery || c.Every > maxEvery) {
+		wrong("check.every", c.Every.String(), "must be from 1s to 24h")
 	}
 	if c.Timeout < 0 {
 		wrong("check.timeout", c.Timeout.String(), "must not be negative")

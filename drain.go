@@ -114,7 +114,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 const lastReports = time.Second
 
 // Close is Shutdown without pace, and without waiting: all tunnels begin to end
-// at once, and have ended 12 s later.
+// at once, and have ended 12 s later. Checks, and calls of Proxy.Resolver, end.
 func (p *Proxy) Close() {
 	p.start.Do(p.init)
 	defer p.end()

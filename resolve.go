@@ -32,8 +32,8 @@ type Resolver struct {
 	// same captured values that come while it is at it share its answer, so the
 	// match has their common part only: as Path, the route's prefix.
 	//
-	// Its context is nobody's request's: it ends after Timeout, and with
-	// Shutdown. What it returns is not kept. It may be called concurrently for
+	// Its context is nobody's request's: it ends after Timeout, and with Shutdown
+	// or Close. What it returns is not kept. It may be called concurrently for
 	// different routes and values.
 	Resolve func(ctx context.Context, m Match) (Upstream, error)
 

@@ -149,6 +149,7 @@ func TestPutRefuses(t *testing.T) {
 		{"check with dots", "check.path", func(r *slipswitch.Route) { r.Check.Path = "/a/%2e%2e/b" }},
 		{"check that splits", "check.path", func(r *slipswitch.Route) { r.Check.Path = "/a? HTTP/1.1\r\nX: y" }},
 		{"check too often", "check.every", func(r *slipswitch.Route) { r.Check = slipswitch.Check{Path: "/", Every: time.Millisecond} }},
+		{"check hardly ever", "check.every", func(r *slipswitch.Route) { r.Check = slipswitch.Check{Path: "/", Every: 1<<63 - 1} }},
 		{"check timeout", "check.timeout", func(r *slipswitch.Route) { r.Check = slipswitch.Check{Path: "/", Timeout: -1} }},
 		{"check of a template", "check", func(r *slipswitch.Route) {
 			r.Check.Path, r.Upstreams = "/", slipswitch.To("http://{1:a}", "http://{1:b}")
