@@ -16,7 +16,6 @@ command -v npm >/dev/null || packages+=(npm)
 if [ ${#packages[@]} -gt 0 ]; then
 	sudo=$([ "$(id -u)" = 0 ] || echo sudo)
 	$sudo apt-get update -qq
-
 	$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}"
 fi
 go version -m "$cache/bin/caddy" 2>/dev/null | grep -q "caddyserver/caddy/v2[[:space:]]$caddy[[:space:]]" ||
