@@ -176,7 +176,8 @@ func (r *Run) measure(ctx context.Context, c Case, peer string) (row Row) {
 	}
 	var err error
 	if row.Values, row.Series, err = c.Measure(patience, peer); err != nil {
-		if cause := context.Cause(patience); cause != nil {
+		late := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+		if cause := context.Cause(patience); cause != nil && late {
 			err = cause
 		}
 		row.NA, row.Values, row.Series = brief(err.Error()), nil, nil
