@@ -145,6 +145,9 @@ func writeAhead(b *strings.Builder, rows []run.Row) {
 func writeRouters(b *strings.Builder, rows []run.Row) {
 	names := peers(rows, "build")
 	grid := func(title, scenario, metric string, factor float64, columns []string, heads []string) {
+		if len(columns) == 0 {
+			return // there was no time for it
+		}
 		fmt.Fprintf(b, "### %s\n\n| | %s |\n|---|%s\n", title, strings.Join(heads, " | "), strings.Repeat("---|", len(heads)))
 		for _, peer := range names {
 			fmt.Fprintf(b, "| %s |", peer)
