@@ -15,7 +15,7 @@ var memory = &scenario{
 	name:     "memory",
 	routes:   []int{10},
 	weight:   90,
-	rounds:   2,
+	rounds:   1, // a process that has had tunnels keeps some of their memory for the next
 	itself:   true,
 	together: true,
 	patience: 3 * time.Minute,
