@@ -164,7 +164,7 @@ func BenchmarkBoltStart(b *testing.B) {
 	fillBolt(b, path, n)
 	for b.Loop() {
 		var took []float64
-		for range rounds {
+		for range rounds() {
 			begin := time.Now()
 			g, err := startGateway(b.Context(), program, func(map[string]any) {}, "-data="+path)
 			if err != nil {
@@ -233,7 +233,7 @@ func BenchmarkLookupDuringWrites(b *testing.B) {
 	}
 	for b.Loop() {
 		var ratio, written []float64
-		for range rounds {
+		for range rounds() {
 			stop, batches, begin := make(chan struct{}), make(chan int), time.Now()
 			go func() { batches <- write(stop) }()
 			with := lookups(b, routes.Router, asked, during)

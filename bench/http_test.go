@@ -64,7 +64,7 @@ func BenchmarkHTTP(b *testing.B) {
 			load(b, bare.addr, n, time.Second)
 			for b.Loop() {
 				var rate, cpu, absolute []float64
-				for range rounds {
+				for range rounds() {
 					a, aCPU := cost(b, ours, n)
 					m, mCPU := cost(b, bare, n)
 					rate, cpu, absolute = append(rate, a/m), append(cpu, aCPU/mCPU), append(absolute, aCPU)
@@ -96,7 +96,7 @@ func BenchmarkHTTPDuringChanges(b *testing.B) {
 	load(b, still.addr, n, time.Second)
 	for b.Loop() {
 		var p50, p999 []float64
-		for range rounds {
+		for range rounds() {
 			a, m := load(b, changing.addr, n, 2*time.Second), load(b, still.addr, n, 2*time.Second)
 			p50 = append(p50, quantile(a, 0.5)/quantile(m, 0.5))
 			p999 = append(p999, quantile(a, 0.999)/quantile(m, 0.999))
@@ -130,7 +130,7 @@ func BenchmarkLookupDuringChanges(b *testing.B) {
 	}
 	for b.Loop() {
 		var ratio, absolute []float64
-		for range rounds {
+		for range rounds() {
 			with, without := measure(10_000), measure(0)
 			ratio, absolute = append(ratio, with/without), append(absolute, with)
 		}

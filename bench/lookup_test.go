@@ -15,7 +15,12 @@ import (
 )
 
 // rounds is how many interleaved runs a figure is the median of.
-const rounds = 7
+func rounds() int {
+	if testing.Short() {
+		return 1
+	}
+	return 7
+}
 
 // request is one lookup.
 type request struct{ host, path string }
@@ -141,7 +146,7 @@ func compare(b *testing.B, asked []request, ours, theirs func(request) bool) {
 	run(ours)
 	run(theirs)
 	var a, m, ratio []float64
-	for range rounds {
+	for range rounds() {
 		x, y := run(ours), run(theirs)
 		a, m, ratio = append(a, x), append(m, y), append(ratio, x/y)
 	}

@@ -339,7 +339,7 @@ func BenchmarkSmallMessage(b *testing.B) {
 	}
 	for b.Loop() {
 		took, ratio := map[string][]float64{}, map[string][]float64{}
-		for range rounds {
+		for range rounds() {
 			for name, s := range running {
 				before := usageOf(s.pid).cpu
 				var all sync.WaitGroup

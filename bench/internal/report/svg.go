@@ -63,7 +63,7 @@ text { fill: #212529 } .grid { stroke: #ced4da } .paper { fill: #ffffff }
 	for _, tick := range ys.ticks {
 		y := ys.at(tick)
 		fmt.Fprintf(&b, `<line class="grid" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n",
-			left, width-right, y, y, left-8, y+4, label(tick))
+			left, p.end(), y, y, left-8, y+4, label(tick))
 	}
 	fmt.Fprintf(&b, `<text x="12" y="%d">%s</text>`+"\n", top-8, html.EscapeString(p.y))
 	if p.bars[0] != "" {
@@ -157,9 +157,17 @@ func weight(name string) string {
 	return ""
 }
 
+// end is where the grid ends. Names stand to the right of lines, and below bars.
+func (p *plot) end() int {
+	if p.bars[0] != "" {
+		return width - 20
+	}
+	return width - right
+}
+
 // drawBars draws a pair for each line, the first one pale, with their heights.
 func (p *plot) drawBars(b *bytes.Buffer, ys axis) {
-	step := float64(width-left-20) / float64(len(p.lines))
+	step := float64(p.end()-left) / float64(len(p.lines))
 	floor := float64(height - bottom)
 	for i, l := range p.lines {
 		x := left + step*float64(i) + step*0.12
@@ -240,7 +248,7 @@ func label(v float64) string {
 	switch {
 	case v >= 1e6 && math.Mod(v, 1e6) == 0:
 		return fmt.Sprintf("%.0fM", v/1e6)
-	case v >= 1e4 && math.Mod(v, 1e3) == 0:
+	case v >= 1e3 && math.Mod(v, 1e3) == 0:
 		return fmt.Sprintf("%.0fk", v/1e3)
 	}
 	return strings.TrimSuffix(fmt.Sprintf("%.4g", v), ".0")
