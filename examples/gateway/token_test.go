@@ -79,8 +79,8 @@ func TestSettings(t *testing.T) {
 		{nil, []string{"-drain-delay=-1s"}, "must not be negative"},
 		{[]string{"SLIPSWITCH_DRAIN_WINDOW=soon"}, nil, "SLIPSWITCH_DRAIN_WINDOW: parse error"},
 		{[]string{"SLIPSWITCH_LOG_FORMAT=xml"}, []string{"-log-format=json", "extra"}, `what is "extra"?`}, // flags win
-		{nil, []string{"-store=redis:x"}, `"redis:x" must be bolt:FILE`},
-		{nil, []string{"-store=bolt"}, `"bolt" must be bolt:FILE`},
+		{nil, []string{"-store=redis:x"}, `"redis:x" must be memory, bolt:FILE`},
+		{nil, []string{"-store=bolt"}, `"bolt" must be memory, bolt:FILE`},
 		{nil, []string{"-data=/none/routes.db"}, "/none/routes.db"},
 		{nil, []string{"-demo", "-data=x.db"}, "-demo keeps its routes in memory"},
 		{nil, []string{"-max-stale=-1s"}, "-max-stale must not be negative"},
