@@ -50,6 +50,20 @@ func descriptors() (n int) {
 	return n
 }
 
+// until waits for a state.
+func until(t testing.TB, what string, state func() bool) {
+	t.Helper()
+	tick, late := time.NewTicker(time.Millisecond), time.After(10*time.Second)
+	defer tick.Stop()
+	for !state() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
 const token = "s3cret"
 
 // A server is a Handler on a real socket, and a client that knows the token.

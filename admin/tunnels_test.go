@@ -82,11 +82,7 @@ func (g *gateway) dial(path string) *websocket.Conn {
 		g.t.Fatalf("dial %s: %v %v", path, response, err)
 	}
 	g.t.Cleanup(func() { conn.CloseNow() })
-	for deadline := time.Now().Add(10 * time.Second); len(slices.Collect(g.proxy.Tunnels())) == before; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			g.t.Fatalf("dial %s: the tunnel is not listed", path)
-		}
-	}
+	until(g.t, path+" is listed", func() bool { return len(slices.Collect(g.proxy.Tunnels())) > before })
 	return conn
 }
 
@@ -222,9 +218,10 @@ func TestCloseTunnels(t *testing.T) {
 		Bursts []slipswitch.Burst
 	}
 	var list closes
-	for deadline := time.Now().Add(10 * time.Second); len(list.Closes) < 2 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	until(t, "two closes are listed", func() bool {
 		list = decode[closes](t, g.want(200, "GET", "/v1/closes", ""))
-	}
+		return len(list.Closes) >= 2
+	})
 	if len(list.Closes) != 2 || list.Closes[0].Why != slipswitch.WhyDrain || list.Closes[1].Why != slipswitch.WhyAdmin || list.Closes[1].State != "GP" {
 		t.Errorf("got %+v; want b's, then a's", list.Closes)
 	}

@@ -36,15 +36,10 @@ func TestUpstreams(t *testing.T) {
 	talk(t, a, "hello")
 	talk(t, c, "hello")
 	c.CloseNow()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	until(t, "no tunnel, and activity", func() bool {
 		page := list("upstream=" + other.echo) // its last tunnel has ended, and it is known still
-		if len(page.Upstreams) == 1 && page.Upstreams[0].Tunnels == 0 && !page.Upstreams[0].LastActive.Before(before) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("got %+v; want no tunnel, and activity", page)
-		}
-	}
+		return len(page.Upstreams) == 1 && page.Upstreams[0].Tunnels == 0 && !page.Upstreams[0].LastActive.Before(before)
+	})
 	first := list("limit=1")
 	if len(first.Upstreams) != 1 || first.Next == "" {
 		t.Fatalf("got %+v; want a page of one", first)

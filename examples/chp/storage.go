@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -69,17 +67,7 @@ func openStorage(spec string, router *slipswitch.Router, route func(*slipswitch.
 // write is admin.Handler's way to the store.
 func (s *storage) write(ctx context.Context, owner string, changes ...slipswitch.Change) error {
 	_, err := s.sync.Apply(ctx, owner, changes...)
-	for known, status := range map[error]int{
-		store.ErrTooLarge:        http.StatusRequestEntityTooLarge,
-		store.ErrUnavailable:     http.StatusServiceUnavailable,
-		context.DeadlineExceeded: http.StatusGatewayTimeout,
-		context.Canceled:         http.StatusServiceUnavailable,
-	} {
-		if errors.Is(err, known) {
-			return &slipswitch.Error{Status: status, Reason: err.Error(), Err: err}
-		}
-	}
-	return err
+	return store.Answer(err)
 }
 
 func (s *storage) close() {

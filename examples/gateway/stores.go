@@ -142,20 +142,20 @@ func (s *stores) close() {
 // write is the admin API's way to the first store.
 func (s *stores) write(ctx context.Context, owner string, changes ...slipswitch.Change) error {
 	_, err := s.syncs[0].Apply(ctx, owner, changes...)
-	return answerable(err)
+	return store.Answer(err)
 }
 
 // writeFor is write of what lasts only for a time.
 func (s *stores) writeFor(ctx context.Context, ttl time.Duration, owner string, changes ...slipswitch.Change) error {
 	_, err := s.syncs[0].ApplyFor(ctx, ttl, owner, changes...)
-	return answerable(err)
+	return store.Answer(err)
 }
 
 // waitAll waits until all gateways have what this one has.
 func (s *stores) waitAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	return answerable(s.syncs[0].WaitAll(ctx, s.syncs[0].Status().Revision))
+	return store.Answer(s.syncs[0].WaitAll(ctx, s.syncs[0].Status().Revision))
 }
 
 // confirm makes the deletions that are held back, here or by other gateways
@@ -165,28 +165,7 @@ func (s *stores) confirm(ctx context.Context) error {
 	for _, sync := range s.syncs {
 		failed = errors.Join(failed, sync.Confirm(ctx))
 	}
-	return answerable(failed)
-}
-
-// answerable gives a store's error the status that it is answered with.
-func answerable(err error) error {
-	for _, known := range []struct {
-		err    error
-		status int
-	}{
-		{store.ErrHeld, http.StatusAccepted},
-		{store.ErrTooLarge, http.StatusRequestEntityTooLarge},
-		{store.ErrReadOnly, http.StatusConflict},
-		{store.ErrNoLeases, http.StatusNotImplemented},
-		{store.ErrUnavailable, http.StatusServiceUnavailable},
-		{context.DeadlineExceeded, http.StatusGatewayTimeout},
-		{context.Canceled, http.StatusServiceUnavailable},
-	} {
-		if errors.Is(err, known.err) {
-			return &slipswitch.Error{Status: known.status, Reason: err.Error(), Err: err}
-		}
-	}
-	return err
+	return store.Answer(failed)
 }
 
 // ready returns which store has not been read yet.

@@ -2,10 +2,8 @@ package caddyslipswitch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -154,13 +152,7 @@ func (s *shared) open(data string) error {
 // write keeps what is put by REST.
 func (s *shared) write(ctx context.Context, owner string, changes ...slipswitch.Change) error {
 	_, err := s.sync.Apply(ctx, owner, changes...)
-	switch {
-	case errors.Is(err, store.ErrTooLarge):
-		return &slipswitch.Error{Status: http.StatusRequestEntityTooLarge, Reason: "more than the store takes at once", Err: err}
-	case errors.Is(err, store.ErrUnavailable):
-		return &slipswitch.Error{Status: http.StatusServiceUnavailable, Reason: "the store cannot be written", Err: err}
-	}
-	return err
+	return store.Answer(err)
 }
 
 // Destruct ends all when the last configuration has left. It waits for the
