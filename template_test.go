@@ -218,7 +218,8 @@ func TestPutRefusesTemplates(t *testing.T) {
 		"http://{1}.example.:{port}": false, "http://{1}.example.:{port:}": false, "http://{1}.example.:{port:0}": false, "http://{1}.example.:{port:2-1}": false,
 		"http://{1}.example.:{port:1,}": false, "http://{1}.example.:{port:65536}": false, "http://{1}.example.:{port:80": false, "http://{1}.example.:{port:08}": false,
 		"http://{1}.example.:0": false, "http://{1}.example.:x": false, "http://{1}.example.:80:81": false, "http://example.:{port:80,81}": false,
-		"http://u@{1}.example.": false, "http://{1}.example./a?b": false, "http://{1}.example./#": false, "http://{1}.example./../b": false, "http://{1}.Example.": false,
+		"http://u@{1}.example.": false, "http://{1}.example./a?b": false, "http://{1}.example./#": false, "http://{1}.example./../b": false, "http://{1}.example./{1}": false, "http://example./{1}": false,
+		"http://0/{": false, "http://example./}": false, "http://example./%7B1%7D": true, "http://{1}.Example.": false,
 		"http://[::1]{1}.example.": false, "ftp://{1}.example.": false, "http:{1}.example.": false, "http://{port:80}.example.": false, "http://exa mple{1}.a.": false,
 	} {
 		var router slipswitch.Router

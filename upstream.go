@@ -118,7 +118,11 @@ func (u Upstream) parse() (target, error) {
 	case scheme == schemeUnix:
 		return parseUnix(rest)
 	}
-	if authority, base, ok := cutAuthority(rest); ok && strings.ContainsAny(authority, "{}") {
+	authority, base, ok := cutAuthority(rest)
+	if strings.ContainsAny(base, "{}") {
+		return target{}, errors.New("must have a path without braces: only its host and port can be a template (a brace itself is %7B or %7D)")
+	}
+	if ok && strings.ContainsAny(authority, "{}") {
 		t, err := Upstream{URL: name + "://h" + base}.parse()
 		if err != nil {
 			return target{}, err
@@ -146,7 +150,7 @@ func (u Upstream) parse() (target, error) {
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 		return target{}, errors.New("must have a port from 1 to 65535")
 	}
-	base := strings.TrimSuffix(parsed.EscapedPath(), "/")
+	base = strings.TrimSuffix(parsed.EscapedPath(), "/")
 	if base != "" {
 		if scan, err := scanPath(base); err != nil {
 			return target{}, errors.New("must have a valid path: it " + err.Error())
