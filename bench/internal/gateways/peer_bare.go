@@ -25,6 +25,7 @@ var barePeer = &peer{
 		if err != nil {
 			return nil, err
 		}
+		routes := &api{addr: s.admin}
 		g.change = func(ctx context.Context, put, deleted []string) error {
 			var lines strings.Builder
 			for _, path := range put {
@@ -33,15 +34,7 @@ var barePeer = &peer{
 			for _, path := range deleted {
 				lines.WriteString(path + "\n")
 			}
-			r, err := http.NewRequestWithContext(ctx, "POST", "http://"+s.admin, strings.NewReader(lines.String()))
-			if err != nil {
-				return err
-			}
-			response, err := http.DefaultClient.Do(r)
-			if err != nil {
-				return err
-			}
-			return response.Body.Close()
+			return routes.call(ctx, "POST", "/", lines.String())
 		}
 		if err := g.change(ctx, s.routes, nil); err != nil {
 			g.stop()

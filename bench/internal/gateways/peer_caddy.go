@@ -43,9 +43,14 @@ var caddyPeer = &peer{
 		if err != nil {
 			return nil, err
 		}
+		admin := &api{addr: s.admin}
 		g.change = func(ctx context.Context, put, deleted []string) error {
 			routes.change(put, deleted)
-			return callAPI(ctx, "POST", "http://"+s.admin+"/load", caddyConfig(s, routes))
+			config, err := json.Marshal(caddyConfig(s, routes))
+			if err != nil {
+				return err
+			}
+			return admin.call(ctx, "POST", "/load", string(config))
 		}
 		return g, nil
 	},

@@ -33,21 +33,19 @@ var chpPeer = &peer{
 		if err != nil {
 			return nil, err
 		}
+		var apis [4]api
+		for i := range apis {
+			apis[i].addr = s.admin
+		}
 		g.change = func(ctx context.Context, put, deleted []string) error {
-			return inParallel(4, func(worker int) error {
-				for i, path := range put {
-					if i%4 != worker {
-						continue
-					}
-					if err := callAPI(ctx, "POST", "http://"+s.admin+"/api/routes"+path, object{"target": "http://" + s.backend.address(path)}); err != nil {
+			return inParallel(len(apis), func(worker int) error {
+				for i := worker; i < len(put); i += len(apis) {
+					if err := apis[worker].call(ctx, "POST", "/api/routes"+put[i], `{"target":"http://`+s.backend.address(put[i])+`"}`); err != nil {
 						return err
 					}
 				}
-				for i, path := range deleted {
-					if i%4 != worker {
-						continue
-					}
-					if err := callAPI(ctx, "DELETE", "http://"+s.admin+"/api/routes"+path, nil); err != nil {
+				for i := worker; i < len(deleted); i += len(apis) {
+					if err := apis[worker].call(ctx, "DELETE", "/api/routes"+deleted[i], ""); err != nil {
 						return err
 					}
 				}

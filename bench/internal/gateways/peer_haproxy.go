@@ -1,6 +1,7 @@
 package gateways
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -45,6 +46,13 @@ func startHAProxy(ctx context.Context, s setup) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	cli, err := openHAProxy(filepath.Join(s.dir, "api"))
+	if err != nil {
+		g.stop()
+		return nil, err
+	}
+	kill := g.stop
+	g.stop = func() { kill(); cli.conn.Close() }
 	g.change = func(ctx context.Context, put, deleted []string) error {
 		var commands []string
 		for _, path := range put {
@@ -54,7 +62,7 @@ func startHAProxy(ctx context.Context, s setup) (*gateway, error) {
 			commands = append(commands, fmt.Sprintf("del map %s %s/", routes, path))
 		}
 		for some := range slices.Chunk(commands, 50) { // a line must fit its buffer
-			if err := tellHAProxy(filepath.Join(s.dir, "api"), strings.Join(some, ";")); err != nil {
+			if err := cli.tell(some...); err != nil {
 				return err
 			}
 		}
@@ -63,22 +71,48 @@ func startHAProxy(ctx context.Context, s setup) (*gateway, error) {
 	return g, nil
 }
 
-// tellHAProxy sends commands, and waits until they are done.
-func tellHAProxy(socket, commands string) error {
+// A haproxyCLI is the interactive mode of HAProxy's runtime API, in which the
+// connection is kept.
+type haproxyCLI struct {
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+func openHAProxy(socket string) (*haproxyCLI, error) {
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
+		return nil, err
+	}
+	c := &haproxyCLI{conn, bufio.NewReader(conn)}
+	if err := c.tell("prompt"); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// tell sends commands as one line, and waits until all are done.
+func (c *haproxyCLI) tell(commands ...string) error {
+	c.conn.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c.conn, strings.Join(commands, ";")+"\n"); err != nil {
 		return err
 	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(patience))
-	if _, err := io.WriteString(conn, commands+"\n"); err != nil {
-		return err
+	var complaints strings.Builder
+	for range commands { // each is answered by an empty line and the prompt, "> "
+		for line := ""; line != "\n"; complaints.WriteString(line) {
+			var err error
+			if line, err = c.in.ReadString('\n'); err != nil {
+				return err
+			}
+		}
+		if _, err := c.in.Discard(2); err != nil {
+			return err
+		}
 	}
-	answer, err := io.ReadAll(conn)
-	if text := strings.TrimSpace(string(answer)); err == nil && text != "" {
-		err = fmt.Errorf("HAProxy: %.300s", text)
+	if text := strings.TrimSpace(complaints.String()); text != "" {
+		return fmt.Errorf("HAProxy: %.300s", text)
 	}
-	return err
+	return nil
 }
 
 // writeHAProxy writes the configuration and the map.
@@ -95,6 +129,7 @@ func writeHAProxy(s setup, routes *routeSet) (file string, err error) {
 	maxconn 8000
 	hard-stop-after %dms
 	stats socket %s/api mode 600 level admin
+	stats timeout 1h
 defaults
 	mode http
 	http-reuse always

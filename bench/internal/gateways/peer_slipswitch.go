@@ -1,20 +1,15 @@
 package gateways
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/slipswitch/slipswitch"
 )
 
 // slipswitchPeer is examples/gateway, changed over its REST API.
@@ -69,18 +64,16 @@ func startSlipswitch(ctx context.Context, s setup) (*gateway, error) {
 			kill()
 		}
 	}
+	admin := &api{addr: s.admin}
 	g.change = func(ctx context.Context, put, deleted []string) error {
-		var batch struct {
-			Changes []slipswitch.Change `json:"changes"`
-		}
+		var changes []string
 		for _, path := range put {
-			batch.Changes = append(batch.Changes, slipswitch.Change{Put: &slipswitch.Route{
-				Path: path, Upstreams: slipswitch.To("http://" + s.backend.address(path))}})
+			changes = append(changes, `{"put":{"path":"`+path+`","upstreams":["http://`+s.backend.address(path)+`"]}}`)
 		}
 		for _, path := range deleted {
-			batch.Changes = append(batch.Changes, slipswitch.Change{Delete: &slipswitch.Key{Path: path}})
+			changes = append(changes, `{"delete":{"path":"`+path+`"}}`)
 		}
-		return callAPI(ctx, "POST", "http://"+s.admin+"/v1/batch", batch)
+		return admin.call(ctx, "POST", "/v1/batch", `{"changes":[`+strings.Join(changes, ",")+`]}`)
 	}
 	if err := g.change(ctx, s.routes, nil); err != nil {
 		g.stop()
@@ -96,30 +89,4 @@ func waitGone(pid int) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-}
-
-const token = "a-token"
-
-// callAPI sends a peer's API something, and wants a 2xx.
-func callAPI(ctx context.Context, method, url string, body any) error {
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	r, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(encoded))
-	if err != nil {
-		return err
-	}
-	r.Header.Set("Authorization", "Bearer "+token)
-	r.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode >= 300 {
-		err = fmt.Errorf("%s %s: %s: %.300s", method, url, response.Status, answer)
-	}
-	return err
 }
