@@ -199,14 +199,15 @@ func location(d *driver) {
 	if d.protocolRewrite != "" {
 		scheme = d.protocolRewrite
 	}
-	for told, want := range map[string]string{
+	told := map[string]string{
 		own + "/x?y=%20z":           scheme + "://" + at + "/x?y=%20z",
 		"http://other.example/x":    "http://other.example/x",
 		"http://127.0.0.1:1/x":      "http://127.0.0.1:1/x",
 		"/relative":                 "/relative",
 		"relative?x":                "relative?x",
 		"//" + d.target.host() + "": "//" + d.target.host(),
-	} {
+	}
+	for told, want := range told {
 		for _, status := range []int{201, 301, 302, 307, 308} {
 			if got := d.get(status, "/location/", "X-Do", fmt.Sprint(status, " ", told)).Header.Get("Location"); got != want && !(status == 201 && got == "") {
 				d.Errorf("%d to %s: got %s; want %s", status, told, got, want)
@@ -215,6 +216,12 @@ func location(d *driver) {
 	}
 	if got := d.get(303, "/location/", "X-Do", "303 "+own+"/x").Header.Get("Location"); got != own+"/x" {
 		d.Errorf("303: got %s; want it as it was", got)
+	}
+	for told, want := range told {
+		_, response, err := d.tryDial("/location/ws", "X-Do", "307 "+told)
+		if err == nil || response == nil || response.StatusCode != 307 || response.Header.Get("Location") != want {
+			d.Errorf("WebSocket, 307 to %s: got %v, %v; want %s", told, response, err, want)
+		}
 	}
 }
 
