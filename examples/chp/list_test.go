@@ -3,14 +3,12 @@ package main_test
 import (
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // modes are all command lines.
@@ -42,8 +40,8 @@ func modes(t *testing.T) []mode {
 			d.pages = startTarget(d, "pages", filepath.Join(d.dir, "pages"), false)
 			return []string{"--error-target=" + d.pages.url()}
 		}, checks: []check{{"pages", errorTarget}}},
-		{name: "proxy-timeout", args: is("--proxy-timeout", "3000"), checks: []check{{"503", timesOut}, {"WebSockets stay", staysOpen}}},
-		{name: "timeout", args: is("--timeout", "3000", "--keep-alive-timeout", "20000"), checks: []check{{"503", timesOut}, {"WebSockets stay", staysOpen}}},
+		{name: "proxy-timeout", args: is("--proxy-timeout", "3000"), checks: []check{{"503", timesOut}, {"slow clients", slowClients}, {"WebSockets stay", staysOpen}}},
+		{name: "timeout", args: is("--timeout", "3000", "--keep-alive-timeout", "20000"), checks: []check{{"503", timesOut}, {"slow clients", slowClients}, {"WebSockets stay", staysOpen}}},
 		{name: "keep-alive-timeout", args: is("--keep-alive-timeout", "1500"), checks: []check{{"idle connections end", keepAlive}}},
 		{name: "metrics", args: is("--log-level", "DEBUG"), checks: []check{{"metrics", metrics}}},
 		{name: "TLS", tls: c.client(nil), apiTLS: c.client(nil), args: is("--ssl-key", c.key, "--ssl-cert", c.cert, "--api-ssl-key", c.key, "--api-ssl-cert", c.cert)},
@@ -132,52 +130,6 @@ func errorTarget(d *driver) {
 	if got := d.get(404, "/nothing"); got.body != "Not Found" {
 		d.Errorf("got %q; want plain text without a page", got.body)
 	}
-}
-
-func timesOut(d *driver) {
-	d.put("/hangs", d.target.url())
-	begin, want := time.Now(), "503"
-	if strings.Contains(strings.Join(d.cmd.Args, " "), "--timeout") && d.real {
-		want = "the end" // known: its --timeout drops the connection
-	}
-	conn, r := d.open(d.public, "GET /hangs/ HTTP/1.1\r\nHost: "+host+"\r\nX-Do: hang\r\n\r\n")
-	conn.SetDeadline(begin.Add(patience))
-	if got := d.status(r); got != want {
-		d.Errorf("got %s; want %s", got, want)
-	}
-	if took := time.Since(begin); took < 2900*time.Millisecond {
-		d.Errorf("given up after %v; want 3s", took)
-	}
-	_, response, err := d.tryDial("/hangs/ws", "X-Do", "hang")
-	if !d.real && (err == nil || response == nil || response.StatusCode != 503) {
-		d.Errorf("WebSocket: got %v, %v; want 503", response, err)
-	}
-}
-
-func keepAlive(d *driver) {
-	d.put("/alive", d.target.url())
-	conn, r := d.open(d.public, "GET /alive/ HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
-	conn.SetDeadline(time.Now().Add(patience))
-	if got := d.status(r); got != "200" {
-		d.Fatalf("got %s", got)
-	}
-	begin := time.Now()
-	if _, err := r.ReadByte(); err != io.EOF {
-		d.Errorf("got %v; want the end", err)
-	}
-	if took := time.Since(begin); took < 1400*time.Millisecond || took > 4500*time.Millisecond {
-		d.Errorf("ended after %v; want 1.5s, not the usual 5s", took) // the real one adds a second
-	}
-}
-
-func staysOpen(d *driver) {
-	d.put("/stays", d.target.url())
-	conn, _ := d.dial("/stays/ws")
-	time.Sleep(4 * time.Second) // longer than the timeout: nothing else tells that nothing happens
-	if d.real && strings.Contains(strings.Join(d.cmd.Args, " "), "--timeout") {
-		return // whether its timer ends it depends on what else the socket did
-	}
-	d.talk(conn, "still here")
 }
 
 // metrics are under the names that dashboards have. Each check before this one

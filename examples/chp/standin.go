@@ -67,7 +67,7 @@ func newStandIn(o *options) (*standIn, error) {
 			return nil, err
 		}
 	}
-	s.add("proxy", o.public, s, public)
+	s.add("proxy", o.public, o.bound(s), public)
 	s.add("API", o.api, s.watched(s.restAPI()), private)
 	if o.metrics.port != "" || o.metrics.socket != "" {
 		s.measured = true

@@ -24,11 +24,15 @@ type seen struct {
 }
 
 // A target is a server that tells what it sees, echoes messages, and does what
-// the header X-Do says: "302 LOCATION", or another status, "cut" a body short.
+// the header X-Do says: "302 LOCATION", or another status, "cut" a body short,
+// "hang", or a "flood".
 type target struct {
 	*httptest.Server
 	name string
 }
+
+// flood is how many bytes a flood has.
+const flood = 32 << 20
 
 // startTarget starts a target at a free port or, with one, at a socket.
 func startTarget(t testing.TB, name, socket string, secure bool, configure ...func(*tls.Config)) *target {
@@ -84,6 +88,10 @@ func (u *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "ten bytes.")
 		http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
+	case do == "flood":
+		w.Header().Set("Content-Length", strconv.Itoa(flood))
+		w.Write(make([]byte, flood))
+		return
 	case do == "hang":
 		<-r.Context().Done()
 		return
