@@ -5,6 +5,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"os"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -77,4 +80,37 @@ func TestPeersOutOfReach(t *testing.T) {
 			t.Errorf("errno %q", r.Errno)
 		}
 	}
+}
+
+// TestKeepAlive: the kernel asks after both of a tunnel's peers.
+func TestKeepAlive(t *testing.T) {
+	u := tunneling(t)
+	client, far := startGateway(t, new(slipswitch.Proxy), route("/a", u)).open("/a", u)
+	for _, p := range []*peer{client, far} {
+		if idle := idleBeforeProbe(t, p.LocalAddr()); idle != 60 {
+			t.Errorf("the gateway's connection to %s is probed after %d s; want 60", p.LocalAddr(), idle)
+		}
+	}
+}
+
+// idleBeforeProbe returns after how many seconds this process's connection to
+// an address is probed; 0 if never.
+func idleBeforeProbe(t *testing.T, to net.Addr) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range all {
+		fd, _ := strconv.Atoi(entry.Name())
+		name, err := unix.Getpeername(fd)
+		if peer, ok := name.(*unix.SockaddrInet4); err != nil || !ok || netip.AddrPortFrom(netip.AddrFrom4(peer.Addr), uint16(peer.Port)).String() != to.String() {
+			continue
+		}
+		on, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+		idle, _ := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
+		return on * idle
+	}
+	t.Fatalf("no connection to %s", to)
+	return 0
 }

@@ -48,6 +48,9 @@ const (
 	defaultHandshakeTimeout = 30 * time.Second
 )
 
+// keepAlive finds upstreams whose machine is gone.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}
+
 func (r *Route) dialTimeout() time.Duration {
 	if r.DialTimeout > 0 {
 		return r.DialTimeout
@@ -66,8 +69,9 @@ func (d *dialer) init(p *Proxy) {
 	d.guard.allowed = p.TemplateAddresses
 	d.dials.limits = &p.Limits
 	if d.ways = [2]dialFunc{p.DialContext, d.guard.watched(p.DialContext)}; p.DialContext == nil {
-		guarded := net.Dialer{ControlContext: d.guard.control}
-		d.ways = [2]dialFunc{new(net.Dialer).DialContext, guarded.DialContext}
+		plain := net.Dialer{KeepAliveConfig: keepAlive}
+		guarded := net.Dialer{KeepAliveConfig: keepAlive, ControlContext: d.guard.control}
+		d.ways = [2]dialFunc{plain.DialContext, guarded.DialContext}
 	}
 	d.profiles = map[string]*tls.Config{"": {}}
 	for name, config := range p.TLSProfiles {

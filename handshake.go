@@ -32,7 +32,10 @@ type handshake struct {
 	opened   bool // the connection belongs to a tunnel now
 }
 
-var readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
+var (
+	readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
+	writers = sync.Pool{New: func() any { return bufio.NewWriter(nil) }}
+)
 
 // release gives back the reader, and resets the connection unless a tunnel has
 // it: after a FIN its port would be blocked for a minute, and tabs of stopped
@@ -109,7 +112,12 @@ func (h *handshake) ask(r *http.Request, x *exchange) error {
 		target += "?" + r.URL.RawQuery
 	}
 	host := x.match.Route.upstreamHost(r.Host)
-	w := bufio.NewWriter(h.conn)
+	w := writers.Get().(*bufio.Writer)
+	w.Reset(h.conn)
+	defer func() {
+		w.Reset(nil)
+		writers.Put(w)
+	}()
 	fmt.Fprintf(w, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n", r.Method, target, host, x.upgrade)
 	header := r.Header.Clone()
 	x.match.Route.outgoing(header, nil)

@@ -95,7 +95,8 @@ type Proxy struct {
 
 	// DialContext connects to upstreams. Nil: a net.Dialer. The context ends
 	// with the route's DialTimeout. For TemplateAddresses the connection's
-	// RemoteAddr is looked at, since nothing is known before it is there.
+	// RemoteAddr is looked at, since nothing is known before it is there. TCP
+	// keepalive is for it to set.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// TLSProfiles are what routes name in TLSProfile; the one named "" is for

@@ -20,8 +20,9 @@ type Engine struct {
 	// memory. Zero means 64; negative means none: everything is copied.
 	MaxPipes int
 
-	// KeepAlive is set on every TCP connection. Where its fields are zero, a connection is probed after 60 s of
-	// silence, every 15 s, and given up after 4 probes. Negative Idle leaves connections as they are.
+	// KeepAlive is set on the client's connection, if that is TCP; the upstream's is its dialer's to set. Where its
+	// fields are zero, a connection is probed after 60 s of silence, every 15 s, and given up after 4 probes. Negative
+	// Idle leaves connections as they are.
 	KeepAlive net.KeepAliveConfig
 
 	// Portable carries all tunnels by goroutines that copy, as tunnels over TLS are carried anyway. It is there
@@ -87,6 +88,7 @@ type Transparent interface {
 func (e *Engine) Start(c Config) *Pair {
 	m := e.enter()
 	p := newPair(m, c)
+	e.keepAlive(c.Client)
 	if !m.loops.carry(p, c) {
 		carryPortable(p, c)
 	}
@@ -148,8 +150,12 @@ func (e *Engine) maxPipes() int {
 	return 64
 }
 
-func (e *Engine) keepAlive() net.KeepAliveConfig {
+func (e *Engine) keepAlive(client net.Conn) {
+	tcp, ok := socket(client).(*net.TCPConn)
 	k := e.KeepAlive
+	if !ok || k.Idle < 0 {
+		return
+	}
 	k.Enable = true
 	if k.Idle == 0 {
 		k.Idle = 60 * time.Second
@@ -160,7 +166,7 @@ func (e *Engine) keepAlive() net.KeepAliveConfig {
 	if k.Count == 0 {
 		k.Count = 4
 	}
-	return k
+	tcp.SetKeepAliveConfig(k)
 }
 
 func (e *Engine) logger() *slog.Logger {

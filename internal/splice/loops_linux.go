@@ -73,11 +73,7 @@ func (ls *loops) carry(p *Pair, c Config) bool {
 		t.ends[side].fd = fd
 	}
 	for side, conn := range conns {
-		tcp, ok := bare[side].(*net.TCPConn)
-		if ok && p.machine.engine.KeepAlive.Idle >= 0 {
-			tcp.SetKeepAliveConfig(p.machine.engine.keepAlive())
-		}
-		t.ends[side].short = ok
+		_, t.ends[side].short = bare[side].(*net.TCPConn)
 		bare[side].Close()
 		if conn != net.Conn(bare[side]) {
 			t.ends[side].wrapper = conn
@@ -330,11 +326,8 @@ func (l *loop) register(t *looped) {
 	t.turn()
 }
 
-// unregister takes a tunnel out. Its descriptors are still open.
+// unregister takes a tunnel out. The close of its descriptors, which are nobody else's, takes them out of the epoll.
 func (l *loop) unregister(t *looped) {
-	for side := range t.ends {
-		unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, t.ends[side].fd, nil)
-	}
 	s := &l.slots[t.slot]
 	s.tunnel = nil
 	s.generation++

@@ -40,9 +40,6 @@ func carryPortable(p *Pair, c Config) {
 	p.carrier = t
 	for _, conn := range t.conns {
 		conn.SetDeadline(time.Time{})
-		if tcp, ok := socket(conn).(*net.TCPConn); ok && p.machine.engine.KeepAlive.Idle >= 0 {
-			tcp.SetKeepAliveConfig(p.machine.engine.keepAlive())
-		}
 	}
 	fromClient := append([]byte(nil), c.FromClient...)
 	fromUpstream := append([]byte(nil), c.FromUpstream...)
