@@ -59,7 +59,7 @@ func decodeBatch(body []byte, owner string) (changes []slipswitch.Change, replac
 	for name, value := range fields {
 		switch name {
 		case "changes":
-			if json.Unmarshal(value, &raw) != nil || raw == nil {
+			if raw, ok = array(value); !ok {
 				return nil, false, nil, badRequest(name, excerpt(value), "must be an array of changes")
 			}
 		case "replace":
@@ -70,7 +70,7 @@ func decodeBatch(body []byte, owner string) (changes []slipswitch.Change, replac
 			return nil, false, nil, badRequest("field", name, "must be changes or replace")
 		}
 	}
-	if raw == nil {
+	if fields["changes"] == nil {
 		return nil, false, nil, badRequest("changes", "", "must be given, [] for none")
 	}
 	changes = make([]slipswitch.Change, len(raw))
@@ -126,7 +126,7 @@ func decodeRoute(data []byte, owner string) (slipswitch.Route, []*slipswitch.Rou
 }
 
 func decodeFields[V any](data []byte, what, owner string, keyOf func(V) slipswitch.Key) (value V, invalid []*slipswitch.RouteError) {
-	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) && decodeStrict(data, &value) == nil {
+	if isObject(data) && decodeStrict(data, &value) == nil {
 		return value, nil
 	}
 	fields, ok := object(data)
@@ -155,6 +155,9 @@ func decodeFields[V any](data []byte, what, owner string, keyOf func(V) slipswit
 
 // decodeStrict reads an object that has no unknown fields.
 func decodeStrict(data []byte, into any) error {
+	if route, ok := into.(*slipswitch.Route); ok {
+		return route.UnmarshalJSON(data) // strict itself
+	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
 	return decoder.Decode(into)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -127,7 +128,7 @@ func TestBatchErrors(t *testing.T) {
 		{`{"Changes":[]}`, 400, `field \"Changes\" must be`},
 		{`{"changes":[],"changes":[]}`, 400, `the key \"changes\" twice`},
 		{`{"changes":[]}}`, 400, `more follows`},
-		{`{"changes":[` + strings.Repeat(`{"put":`, 70), 400, `nested deeper than 64`},
+		{`{"changes":[` + strings.Repeat(`{"put":`, 70) + `0` + strings.Repeat(`}`, 70) + `]}`, 400, `nested deeper than 64`},
 		{`{"changes":[` + strings.Repeat(` `, 2000) + `]}`, 413, `at most 2000 bytes`},
 	} {
 		got := s.do("POST", "/v1/batch", test.body)
@@ -200,8 +201,9 @@ func TestLargeBatch(t *testing.T) {
 	}
 }
 
-// Whatever is posted, nothing panics; a refused batch changes nothing, and the
-// routes of an accepted one read back as they were put.
+// Whatever is posted, nothing panics; a refused batch changes nothing, and of an
+// accepted one encoding/json reads the same routes, which read back as they were
+// put.
 func FuzzBatch(f *testing.F) {
 	for _, seed := range []string{
 		`{"changes":[{"put":{"path":"/a","upstreams":["http://h"]}},{"delete":{"path":"/a"}}]}`,
@@ -209,6 +211,7 @@ func FuzzBatch(f *testing.F) {
 		`{"changes":[{"put":{"host":"*.h","path":"/a%2Fb//c","exact":true,"upstreams":[{"url":"https://h/x"}],"idleTimeout":"1s","labels":{"a":"b"},"meta":[1,{"x":null}]}}]}`,
 		`{"changes":[{"put":{"path":"bad"}},{"put":null},{},7,{"delete":{"path":"/%zz"}}]}`,
 		`{"changes":[{"put":{"path":"/a","PATH":"/b"}}]}`,
+		" { \"chang\\u0065s\" :\t[ { \"p\\u0075t\" : {\"path\" : \"/a\\/b\" , \"upstreams\":[\"http://h\" ] ,\r\n\"meta\" : {\"},{]\\\"\":-1.5e+7,\"\\\\\":[]} } } ] } ",
 		`[[[[[[`,
 		`{"changes":[{"put":{"meta":"\ud800"}}]}`,
 	} {
@@ -236,6 +239,28 @@ func FuzzBatch(f *testing.F) {
 				t.Fatalf("a refused batch changed the table: %s", keys(router))
 			}
 		case 200:
+			var plain struct {
+				Changes []slipswitch.Change `json:"changes"`
+				Replace bool                `json:"replace"`
+			}
+			if err := json.Unmarshal(body, &plain); err != nil {
+				t.Fatal(err)
+			}
+			read := new(slipswitch.Router)
+			put(t, read, "", slipswitch.Route{Path: "/stays"})
+			if _, err := read.Update(func(tx *slipswitch.Txn) error {
+				if plain.Replace {
+					tx.Clear()
+				}
+				tx.Apply(plain.Changes...)
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.EqualFunc(slices.Collect(read.Table().All()), slices.Collect(router.Table().All()),
+				func(a, b slipswitch.Entry) bool { return a.Route.Equal(b.Route) }) {
+				t.Fatalf("encoding/json reads the routes %s; got %s", keys(read), keys(router))
+			}
 			type change struct {
 				Put *slipswitch.Route `json:"put"`
 			}

@@ -109,71 +109,63 @@ func checkJSON(data []byte, fold bool) error {
 	if !utf8.Valid(data) {
 		return errors.New("must be UTF-8")
 	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.UseNumber()
-	if err := checkValue(decoder, fold, 0); err != nil {
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return fmt.Errorf("must be a whole JSON value: it ends at byte %d", len(data))
-		}
-		if _, ok := errors.AsType[*json.SyntaxError](err); ok {
-			return fmt.Errorf("must be JSON: %w before byte %d", err, decoder.InputOffset()+1)
-		}
-		return err
+	if !json.Valid(data) {
+		return syntaxError(data)
 	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return fmt.Errorf("must be one JSON value: more follows at byte %d", decoder.InputOffset())
-	}
-	return nil
-}
-
-func checkValue(decoder *json.Decoder, fold bool, depth int) error {
-	token, err := decoder.Token()
-	if err != nil {
-		return err
-	}
-	var keys map[string]struct{}
-	switch token {
-	case json.Delim('{'):
-		keys = make(map[string]struct{})
-	case json.Delim('['):
-	default:
-		return nil
-	}
-	if depth++; depth > maxDepth {
-		return fmt.Errorf("must not be nested deeper than %d levels", maxDepth)
-	}
-	for n := 1; decoder.More(); n++ {
-		if n > maxElements {
-			return fmt.Errorf("must have at most %d elements in an array or object", maxElements)
-		}
-		below := fold
-		if keys != nil {
-			token, err := decoder.Token()
-			if err != nil {
-				return err
-			}
-			key, _ := token.(string)
-			folded := key
-			if fold {
-				folded = strings.ToLower(strings.ToUpper(key)) // ſ is s to encoding/json, too
-				below = folded != "labels" && folded != "meta"
-			}
-			if _, twice := keys[folded]; twice {
-				return fmt.Errorf("must not have the key %.64q twice in one object", key)
-			}
-			keys[folded] = struct{}{}
-		}
-		if err := checkValue(decoder, below, depth); err != nil {
-			return err
-		}
-	}
-	_, err = decoder.Token() // the closing bracket
+	_, err := checkValue(data, fold, 0)
 	return err
 }
 
-// object returns the fields of a JSON object, and false for any other value.
-func object(data []byte) (map[string]json.RawMessage, bool) {
-	var fields map[string]json.RawMessage
-	err := json.Unmarshal(data, &fields)
-	return fields, err == nil && fields != nil
+// syntaxError says what is wrong with data that is not valid JSON.
+func syntaxError(data []byte) error {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	var first json.RawMessage
+	err := decoder.Decode(&first)
+	switch wrong, _ := errors.AsType[*json.SyntaxError](err); {
+	case err == nil:
+		return fmt.Errorf("must be one JSON value: more follows at byte %d", decoder.InputOffset()+1)
+	case wrong == nil:
+		return fmt.Errorf("must be a whole JSON value: it ends at byte %d", len(data))
+	default:
+		return fmt.Errorf("must be JSON: %w at byte %d", wrong, wrong.Offset)
+	}
+}
+
+// checkValue checks the value that data begins with, and returns what follows.
+func checkValue(data []byte, fold bool, depth int) (rest []byte, err error) {
+	keyed := isObject(data)
+	if !keyed && !isArray(data) {
+		_, rest = cutValue(data)
+		return rest, nil
+	}
+	if depth++; depth > maxDepth {
+		return nil, fmt.Errorf("must not be nested deeper than %d levels", maxDepth)
+	}
+	n, keys := 0, make(map[string]struct{})
+	return eachMember(data, func(key string, value []byte) (rest []byte, err error) {
+		if n++; n > maxElements {
+			return nil, fmt.Errorf("must have at most %d elements in an array or object", maxElements)
+		}
+		below := fold
+		if keyed {
+			folded := key
+			if fold {
+				folded = foldKey(key)
+				below = folded != "labels" && folded != "meta"
+			}
+			if _, twice := keys[folded]; twice {
+				return nil, fmt.Errorf("must not have the key %.64q twice in one object", key)
+			}
+			keys[folded] = struct{}{}
+		}
+		return checkValue(value, below, depth)
+	})
+}
+
+// foldKey returns the same for keys that are the same to encoding/json.
+func foldKey(key string) string {
+	if strings.ContainsFunc(key, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		key = strings.ToUpper(key) // ſ is s
+	}
+	return strings.ToLower(key)
 }
