@@ -4,6 +4,7 @@ import (
 	"iter"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -29,6 +30,42 @@ func cookies(fields []string, name string) iter.Seq[string] {
 func cookieName(s string) string {
 	return strings.TrimFunc(s, func(c rune) bool { return c <= ' ' || c >= 0x7f })
 }
+
+// decodedName returns a cookie's name as servers read it that decode it, once:
+// Rack before 2.2.3 (CVE-2020-8184), PHP before 7.4.11 (CVE-2020-7070), ASP.NET
+// Core before 5. What is no escape stays.
+func decodedName(name string) string {
+	if strings.IndexByte(name, '%') < 0 {
+		return name
+	}
+	var decoded []byte
+	for i := 0; i < len(name); i++ {
+		if name[i] == '%' && i+2 < len(name) {
+			if c, err := strconv.ParseUint(name[i+1:i+3], 16, 8); err == nil {
+				decoded = append(decoded, byte(c))
+				i += 2
+				continue
+			}
+		}
+		decoded = append(decoded, name[i])
+	}
+	return cookieName(string(decoded))
+}
+
+// variableName returns a decoded name as PHP makes a variable of it
+// (CVE-2022-31629): without spaces in front, up to a bracket or NUL behind the first character, and with an
+// underscore for what no variable may have.
+func variableName(name string) string {
+	name = strings.TrimLeft(name, " +")
+	for i := 1; i < len(name); i++ {
+		if name[i] == '[' || name[i] == 0 {
+			name = name[:i]
+		}
+	}
+	return notInVariables.Replace(name)
+}
+
+var notInVariables = strings.NewReplacer(".", "_", " ", "_", "+", "_", "[", "_")
 
 // dropCookies removes cookies from a request's header.
 func dropCookies(header http.Header, drop func(name string) bool) {

@@ -15,6 +15,14 @@ type Headers struct {
 	// HideCookies and HideHeaders are the platform's own: those of a request do
 	// not reach the upstream, those of a response do not reach the client. A
 	// cookie's name may end in *.
+	//
+	// A browser sends the platform's cookie by the name that the platform gave
+	// it, and that never passes. Nor does an alias, which is not the platform's
+	// but a tenant's doing: a name that some servers read as the hidden one, since
+	// they decode it, as %73ession, or make a variable of it, as .auth of _auth.
+	// Case tells cookies apart, as in browsers (RFC 6265): where session is
+	// hidden, a workspace has a SESSION of its own. For a platform that does not
+	// tell them apart, name both.
 	HideCookies []string `json:"hideCookies,omitempty"`
 	HideHeaders []string `json:"hideHeaders,omitempty"`
 
@@ -165,7 +173,14 @@ func (r *Route) hidesCookie(name string) bool {
 	if r.Sticky != nil && name == r.Sticky.Cookie {
 		return true
 	}
-	return r.Headers != nil && slices.ContainsFunc(r.Headers.HideCookies, func(p string) bool { return coversName(p, name) })
+	if r.Headers == nil {
+		return false
+	}
+	decoded := decodedName(name)
+	variable := variableName(decoded)
+	return slices.ContainsFunc(r.Headers.HideCookies, func(p string) bool {
+		return coversName(p, name) || coversName(p, decoded) || coversName(p, variable)
+	})
 }
 
 // outgoing changes a request's header and trailer to what the upstream gets.

@@ -90,6 +90,8 @@ func TestTenantCookies(t *testing.T) {
 		{hidden, "_auth_0=evil", ""},
 		{hidden, "sessions=fine; Path=/", "sessions=fine; Path=/"},
 		{hidden, "=session=evil", ""},
+		{hidden, "%73ession=evil", ""},
+		{hidden, "Session=fine", "Session=fine"},
 	} {
 		for _, a := range eachAnswer(t, test.route, "/ws/a/x", []string{"Set-Cookie: " + test.set}, nil) {
 			if got := a.Header["Set-Cookie"]; strings.Join(got, "|") != test.want {
@@ -180,8 +182,10 @@ func TestHidden(t *testing.T) {
 	eachWay(t, p, change, func(t *testing.T, send func(...string) received) {
 		for cookie, want := range map[string]string{
 			"session=1": "", "a=b": "a=b", "a=b; session=1; c=d": "a=b; c=d", "session=1;a=b": "a=b", "a=b;session=1": "a=b",
-			"a=\"x; session=1; y\"": "a=\"x; y\"", "session": "", " session =1; a": "a", "_auth_1=x; _a=y": "_a=y", "Session=1": "Session=1",
-			"a=b; session=1\r\nCookie: session=2; c=d": "a=b; c=d",
+			"a=\"x; session=1; y\"": "a=\"x; y\"", "session": "", " session =1; a": "a", "_auth_1=x; _a=y": "_a=y", "Session=1": "Session=1", "SESSION=1; sess%69on=2": "SESSION=1",
+			"%73ession=1; a%3Bb=c; %zz=d; %2573ession=e; %": "a%3Bb=c; %zz=d; %2573ession=e; %", "%5fauth%zz=1": "", "%53ession=1": "%53ession=1",
+			"a; .auth=1; %2Eauth=1; +session=1; %20session=1; session[a]=1; session%00=1; [auth=1; a.auth=1": "a; a.auth=1",
+			"a=b; session=1\r\nCookie: session=2; c=d":                                                       "a=b; c=d",
 		} {
 			got := send("Cookie: "+cookie, "Authorization: Bearer x", "X-Token: y", "X-Fine: z")
 			if have := strings.Join(got.Header["Cookie"], "; "); have != want {
