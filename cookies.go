@@ -53,8 +53,8 @@ func decodedName(name string) string {
 }
 
 // variableName returns a decoded name as PHP makes a variable of it
-// (CVE-2022-31629): without spaces in front, up to a bracket or NUL behind the first character, and with an
-// underscore for what no variable may have.
+// (CVE-2022-31629): without spaces in front, up to a bracket or NUL that is not
+// the first, and with an underscore for what no variable may have.
 func variableName(name string) string {
 	name = strings.TrimLeft(name, " +")
 	for i := 1; i < len(name); i++ {

@@ -2,6 +2,7 @@
 //
 //	node peer.cjs deflate|plain            serves
 //	node peer.cjs deflate|plain ws://…     is a client, and checks
+//	node peer.cjs deflate|plain ws://… -   is a client that waits for a message
 "use strict";
 const assert = require("node:assert");
 const { on, once } = require("node:events");
@@ -78,4 +79,11 @@ async function check() {
 	assert.strictEqual(`${code} ${reason}`, "4002 that is – enough");
 }
 
-if (url) check(); else serve();
+async function wait() {
+	const { socket, receive } = await dial();
+	console.log("open", process.pid);
+	console.log("message", (await receive())[0].toString());
+	socket.close();
+}
+
+[serve, check, wait][process.argv.length - 3]();

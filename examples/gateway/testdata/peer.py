@@ -2,6 +2,7 @@
 
 python3 peer.py deflate|plain            serves
 python3 peer.py deflate|plain ws://…     is a client, and checks
+python3 peer.py deflate|plain ws://… -   is a client that waits for a message
 """
 
 import asyncio
@@ -76,4 +77,11 @@ async def check():
     assert (ws.close_code, ws.close_reason) == (4002, "that is – enough")
 
 
-asyncio.run(check() if len(sys.argv) > 2 else serve())
+async def wait():
+    ws = await dial()
+    print("open", os.getpid(), flush=True)
+    print("message", await ws.recv(), flush=True)
+    await ws.close()
+
+
+asyncio.run([serve, check, wait][len(sys.argv) - 2]())
