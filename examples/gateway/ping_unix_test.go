@@ -57,7 +57,7 @@ func TestForeignPeersAnswerPings(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i, peer := range peers {
+	for _, peer := range peers {
 		report := g.await("tunnel closed", func(l logLine) bool { return l["route"] == "/stopped/"+peer.name })
 		if report["why"] != "ping" || report["by"] != "gateway" || report["clientBytes"] != 0.0 {
 			t.Errorf("%s, stopped: got %v; want it ended by the gateway, why ping", peer.name, report)
