@@ -487,6 +487,9 @@ func validPort(s string) error {
 
 // canonicalPattern returns the canonical form of a route's host.
 func canonicalPattern(pattern string) (string, error) {
+	if isPlainHost(pattern) { // most are; the plain form of an IPv4 address is the only one
+		return pattern, nil
+	}
 	if addr, err := netip.ParseAddr(strings.Trim(pattern, "[]")); err == nil && addr.Zone() == "" {
 		return addr.String(), nil
 	}
