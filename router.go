@@ -67,11 +67,11 @@ func (r *Router) Update(change func(*Txn) error) (version uint64, err error) {
 	return r.publish(tx.batch).version, nil
 }
 
-// Check returns the error that Apply would return, and changes nothing.
+// Check returns the error that Apply would return, and changes nothing. It does
+// not wait.
 func (r *Router) Check(owner *Owner, changes ...Change) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	tx := r.begin()
+	tx.check = true
 	tx.As(owner).Apply(changes...)
 	if tx.errs != nil {
 		return &BatchError{tx.errs}
@@ -79,7 +79,7 @@ func (r *Router) Check(owner *Owner, changes ...Change) error {
 	return nil
 }
 
-// begin returns a transaction on the current table. The lock is held.
+// begin returns a transaction on the current table.
 func (r *Router) begin() *Txn {
 	base := r.Table()
 	return &Txn{batch: &batch{router: r, base: base, root: base.root, now: time.Now()}, owner: &Owner{}}
@@ -177,6 +177,7 @@ type batch struct {
 	errs    []*RouteError
 	now     time.Time
 	active  map[string]time.Time // by tree key, what Active was told
+	check   bool                 // only errs is asked for: nothing is put or deleted
 }
 
 // As returns a view of the same transaction whose changes are those of another
@@ -220,7 +221,7 @@ func (tx *Txn) Put(route Route) {
 	if err == nil {
 		tx.owner.admit(kept, targets, wrong)
 	}
-	if len(tx.errs) > valid {
+	if len(tx.errs) > valid || tx.check {
 		return
 	}
 	put := &leaf{key: key, route: route.clone(), owner: tx.owner.Name, targets: targets, version: tx.base.version + 1}
@@ -241,7 +242,7 @@ func (tx *Txn) DeleteKey(k Key) bool {
 		tx.wrong(k)(bad.field, bad.value, bad.want)
 		return false
 	}
-	return tx.delete(key)
+	return !tx.check && tx.delete(key)
 }
 
 // Has reports whether this owner has a route with the key k, be it held.

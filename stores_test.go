@@ -93,6 +93,17 @@ func TestRouterCheck(t *testing.T) {
 	if table := router.Table(); table.Len() != 0 || table.Version() != 0 {
 		t.Errorf("got version %d with %d routes; want nothing changed", table.Version(), table.Len())
 	}
+	version, err := router.Update(func(tx *slipswitch.Txn) error { // in the middle of a change: it waits for none
+		tx.Put(good)
+		return router.Check(nil, slipswitch.Change{Delete: new(good.Key())})
+	})
+	if table := router.Table(); err != nil || table.Len() != 1 || table.Version() != version {
+		t.Errorf("got version %d with %d routes, %v; want the one that was put", table.Version(), table.Len(), err)
+	}
+	err = router.Check(nil, slipswitch.Change{Delete: new(good.Key())}, slipswitch.Change{Put: &good})
+	if table := router.Table(); err != nil || table.Len() != 1 || table.Version() != version {
+		t.Errorf("got version %d with %d routes, %v; want nothing changed", table.Version(), table.Len(), err)
+	}
 }
 
 func TestTxnHas(t *testing.T) {
