@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -312,7 +313,11 @@ func (r *Route) UnmarshalJSON(data []byte) error {
 	var read Route
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(read.json()); err != nil {
+	err := decoder.Decode(read.json())
+	if err == nil && len(bytes.TrimSpace(data[decoder.InputOffset():])) > 0 {
+		err = errors.New("something follows its end")
+	}
+	if err != nil {
 		return fmt.Errorf("slipswitch: route: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	*r = read
@@ -323,10 +328,10 @@ func (r *Route) UnmarshalJSON(data []byte) error {
 // this package: fields that routes do not have are no error, but returned. In
 // upstreams, checks and endings they are left out. In all else it is UnmarshalJSON.
 func DecodeRoute(data []byte) (route Route, unknown map[string]json.RawMessage, err error) {
-	strict := json.Unmarshal(data, &route)
-	if strict == nil {
+	if route.UnmarshalJSON(data) == nil { // json.Unmarshal would read it twice more
 		return route, nil, nil
 	}
+	strict := json.Unmarshal(data, &route)
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(data, &fields); err != nil || fields == nil {
 		return Route{}, nil, strict

@@ -24,7 +24,7 @@ func Encode(route *slipswitch.Route, standing []byte) ([]byte, error) {
 		spelt := *route
 		spelt.Path, route = key.Path, &spelt
 	}
-	value, err := json.Marshal(route)
+	value, err := route.MarshalJSON() // json.Marshal would read and copy it once more
 	if err != nil {
 		return nil, fmt.Errorf("store: route %.80q: %w", route.Key(), err)
 	}
