@@ -18,18 +18,21 @@ import (
 const (
 	brakeRoutes = 100              // an owner with fewer has no brake
 	brakeWindow = 10 * time.Second // deletions within it count together
+	brakeGrain  = brakeWindow / 100
 )
 
 // An owned is what a Sync knows of one owner.
 type owned struct {
 	owner   *slipswitch.Owner
-	count   int // routes in the router, those with held deletions too
-	deleted []deletions
+	count   int         // routes in the router, those with held deletions too
+	deleted []deletions // oldest first
 	held    map[slipswitch.Key]heldDeletion
 }
 
+// deletions are those of a moment, a grain long: a table that changes all day
+// has thousands of them in the window.
 type deletions struct {
-	at    time.Time
+	at    time.Time // of the first
 	count int
 }
 
@@ -64,7 +67,7 @@ func (o *owned) brake(gone []slipswitch.Key, p plan, hold time.Duration) (remove
 			o.deleted = nil // these were meant, too
 		}
 	}
-	o.deleted = slices.DeleteFunc(o.deleted, func(d deletions) bool { return p.now.Sub(d.at) >= brakeWindow })
+	o.deleted = slices.DeleteFunc(o.deleted, func(d deletions) bool { return p.now.Sub(d.at) >= brakeWindow+brakeGrain })
 	before, deleted := o.count-len(remove), len(absent)
 	for _, d := range o.deleted {
 		before += d.count
@@ -80,7 +83,10 @@ func (o *owned) brake(gone []slipswitch.Key, p plan, hold time.Duration) (remove
 			o.held[key] = heldDeletion{p.now, p.position.Revision}
 		}
 	default:
-		o.deleted = append(o.deleted, deletions{p.now, len(absent)})
+		if n := len(o.deleted); n == 0 || p.now.Sub(o.deleted[n-1].at) >= brakeGrain {
+			o.deleted = append(o.deleted, deletions{at: p.now})
+		}
+		o.deleted[len(o.deleted)-1].count += len(absent)
 		if p.full {
 			remove = slices.AppendSeq(remove, maps.Keys(absent))
 		}

@@ -77,6 +77,24 @@ func TestBrakeWithinWindow(t *testing.T) {
 	})
 }
 
+// What the brake remembers of a table that changes all day does not grow with
+// the number of changes.
+func TestBrakeRemembersLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, new(store.Sync))
+		r.full(1, many("", 0, 4000)...)
+		for i := range uint64(3000) { // 250 a second, for 12 s
+			r.change(2+2*i, many("", 4000, 4001)...)
+			r.change(3+2*i, manyGone("", 4000, 4001)...)
+			time.Sleep(4 * time.Millisecond)
+		}
+		r.wantCount(4000, 0)
+		if n := r.Moments(""); n > 102 {
+			t.Errorf("%d moments of 10 s are remembered; want one for each 0.1 s at most", n)
+		}
+	})
+}
+
 // Deletion and addition of one key in one go is no deletion; nor is a route
 // that moves between owners one of the other's.
 func TestBrakeCountsWhatIsGone(t *testing.T) {

@@ -1,3 +1,11 @@
 package store
 
 var Coalesce = coalesce
+
+// Moments returns how many moments with deletions of an owner the brake
+// remembers.
+func (s *Sync) Moments(owner string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.owners[owner].deleted)
+}
