@@ -130,15 +130,14 @@ func (k Key) canonical() (string, Key, error) {
 	if !k.Exact {
 		path = strings.TrimSuffix(path, "/")
 	}
-	key := make([]byte, 0, len(host)+len(path)+3)
-	key = append(key, host...)
-	key = append(key, 0)
-	key = appendPath(key, path)
-	key = append(key, '/')
-	if k.Exact {
-		key = append(key, 0)
+	decoded, end := path, "/"
+	if scan.escaped {
+		decoded = string(appendPath(nil, path))
 	}
-	canonical := string(key)
+	if k.Exact {
+		end = "/\x00"
+	}
+	canonical := host + "\x00" + decoded + end
 	// The kept strings share the tree key's memory where they can.
 	kept := Key{Host: canonical[:len(host)], Path: path, Exact: k.Exact}
 	if after := canonical[len(host)+1:]; strings.HasPrefix(after, path) {

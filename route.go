@@ -269,7 +269,7 @@ func (r *Route) jsonSize() int {
 	if n < (MaxRoute-1024)/6 { // \u00XX, the longest that JSON makes of a byte
 		return n
 	}
-	b, err := json.Marshal(r)
+	b, err := json.Marshal(*r) // not r, or every route would be on the heap
 	if err != nil {
 		return n
 	}
@@ -310,7 +310,16 @@ func (r Route) MarshalJSON() ([]byte, error) { return json.Marshal(r.json()) }
 
 // UnmarshalJSON is strict: a field that routes do not have is an error.
 func (r *Route) UnmarshalJSON(data []byte) error {
-	var read Route
+	read, err := readRoute(data)
+	if err == nil {
+		*r = *read
+	}
+	return err
+}
+
+// readRoute is what UnmarshalJSON does, with one copy less.
+func readRoute(data []byte) (*Route, error) {
+	read := new(Route)
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(read.json())
@@ -318,19 +327,19 @@ func (r *Route) UnmarshalJSON(data []byte) error {
 		err = errors.New("something follows its end")
 	}
 	if err != nil {
-		return fmt.Errorf("slipswitch: route: %s", strings.TrimPrefix(err.Error(), "json: "))
+		return nil, fmt.Errorf("slipswitch: route: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
-	*r = read
-	return nil
+	return read, nil
 }
 
 // DecodeRoute reads a route as a store keeps it, maybe for a later version of
 // this package: fields that routes do not have are no error, but returned. In
 // upstreams, checks and endings they are left out. In all else it is UnmarshalJSON.
-func DecodeRoute(data []byte) (route Route, unknown map[string]json.RawMessage, err error) {
-	if route.UnmarshalJSON(data) == nil { // json.Unmarshal would read it twice more
-		return route, nil, nil
+func DecodeRoute(data []byte) (_ Route, unknown map[string]json.RawMessage, err error) {
+	if read, err := readRoute(data); err == nil { // json.Unmarshal would read it twice more
+		return *read, nil, nil
 	}
+	var route Route
 	strict := json.Unmarshal(data, &route)
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(data, &fields); err != nil || fields == nil {

@@ -214,11 +214,12 @@ func (s *Sync) fill(tx *slipswitch.Txn, p plan, bad map[int]error) outcome {
 			delete(owner.held, e.Key)
 			remove(owner, e.Key, i)
 		}
-		route := *e.Route
+		route := e.Route
 		if s.Route != nil {
-			s.Route(&route)
+			route = new(*e.Route)
+			s.Route(route)
 		}
-		put(owner, route, e.Key, i)
+		put(owner, *route, e.Key, i)
 	}
 	for _, a := range p.activity {
 		tx.Active(a.Key, a.At)
