@@ -88,7 +88,7 @@ func entry(id, value []byte) store.Entry {
 
 // id returns the key of a record in the file.
 func id(owner string, key slipswitch.Key) []byte {
-	return append(append([]byte(owner), 0), key.String()...)
+	return []byte(owner + "\x00" + key.String())
 }
 
 func parseID(id []byte) (owner string, key slipswitch.Key, err error) {

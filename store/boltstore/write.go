@@ -16,6 +16,7 @@ type write struct {
 	owner    string
 	changes  []slipswitch.Change
 	keys     []slipswitch.Key // canonical, of the changes
+	ids      [][]byte         // of their records
 	activity []store.Activity
 
 	batch store.Batch   // what has come of it
@@ -32,12 +33,14 @@ func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.C
 	if err != nil {
 		return 0, err
 	}
-	for _, key := range keys {
-		if n := len(id(owner, key)); n > bolt.MaxKeySize {
+	ids := make([][]byte, len(keys))
+	for i, key := range keys {
+		ids[i] = id(owner, key)
+		if n := len(ids[i]); n > bolt.MaxKeySize {
 			return 0, fmt.Errorf("boltstore: owner and key of %d bytes; at most %d are possible", n, bolt.MaxKeySize)
 		}
 	}
-	return s.commit(ctx, &write{owner: owner, changes: changes, keys: keys, done: make(chan struct{})})
+	return s.commit(ctx, &write{owner: owner, changes: changes, keys: keys, ids: ids, done: make(chan struct{})})
 }
 
 // Touch is as [store.ActivityStore] says.
@@ -127,7 +130,7 @@ func (w *write) apply(tx *bolt.Tx) (store.Batch, error) {
 	for i, c := range w.changes {
 		if c.Put != nil {
 			var err error
-			if values[i], err = store.Encode(c.Put, routeOf(routes.Get(id(w.owner, w.keys[i])))); err != nil {
+			if values[i], err = store.Encode(c.Put, routeOf(routes.Get(w.ids[i]))); err != nil {
 				return store.Batch{}, err
 			}
 		}
@@ -136,7 +139,7 @@ func (w *write) apply(tx *bolt.Tx) (store.Batch, error) {
 	b.Revision++
 	order := number(meta.Get(orderKey))
 	for i, value := range values {
-		id, key := id(w.owner, w.keys[i]), w.keys[i]
+		id, key := w.ids[i], w.keys[i]
 		standing := routes.Get(id)
 		if value == nil {
 			if standing != nil {
