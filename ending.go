@@ -101,7 +101,7 @@ type departure struct {
 // departs applies what the routes say to the tunnels of a place when to takes
 // the place of from, either of which may be nil. The place's lock is held.
 func (p *place) departs(from, to *leaf, tunnels map[*Tunnel]struct{}) {
-	if from == nil && to == nil {
+	if len(tunnels) == 0 || from == nil && to == nil {
 		return
 	}
 	d := &departure{at: time.Now()}

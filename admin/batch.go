@@ -108,25 +108,22 @@ func decodeChange(data []byte, owner string) (change slipswitch.Change, invalid 
 	case len(fields) != 1 || puts == deletes:
 		invalid = []*slipswitch.RouteError{{Owner: owner, Field: "change", Value: excerpt(data), Want: "must have exactly one of put and delete"}}
 	case puts:
-		var route slipswitch.Route
-		route, invalid = decodeRoute(put, owner)
-		change.Put = &route
+		change.Put, invalid = decodeRoute(put, owner)
 	case deletes:
-		var key slipswitch.Key
-		key, invalid = decodeFields(del, "delete", owner, func(k slipswitch.Key) slipswitch.Key { return k })
-		change.Delete = &key
+		change.Delete, invalid = decodeFields(del, "delete", owner, func(k *slipswitch.Key) slipswitch.Key { return *k })
 	}
 	return change, invalid
 }
 
 // decodeRoute reads a route, and tells all fields that cannot be read. The
 // index of the errors is 0.
-func decodeRoute(data []byte, owner string) (slipswitch.Route, []*slipswitch.RouteError) {
-	return decodeFields(data, "route", owner, func(r slipswitch.Route) slipswitch.Key { return r.Key() })
+func decodeRoute(data []byte, owner string) (*slipswitch.Route, []*slipswitch.RouteError) {
+	return decodeFields(data, "route", owner, (*slipswitch.Route).Key)
 }
 
-func decodeFields[V any](data []byte, what, owner string, keyOf func(V) slipswitch.Key) (value V, invalid []*slipswitch.RouteError) {
-	if isObject(data) && decodeStrict(data, &value) == nil {
+func decodeFields[V any](data []byte, what, owner string, keyOf func(*V) slipswitch.Key) (value *V, invalid []*slipswitch.RouteError) {
+	value = new(V)
+	if isObject(data) && decodeStrict(data, value) == nil {
 		return value, nil
 	}
 	fields, ok := object(data)
@@ -141,7 +138,7 @@ func decodeFields[V any](data []byte, what, owner string, keyOf func(V) slipswit
 			invalid = append(invalid, &slipswitch.RouteError{Owner: owner, Field: name, Value: excerpt(fields[name]), Want: wanted(name, what, err)})
 			continue
 		}
-		k := keyOf(one)
+		k := keyOf(&one)
 		key.Host, key.Path, key.Exact = key.Host+k.Host, key.Path+k.Path, key.Exact || k.Exact
 	}
 	if invalid == nil {

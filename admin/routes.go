@@ -176,7 +176,7 @@ func (h *Handler) putRoute(w http.ResponseWriter, r *http.Request) *problem {
 	var was slipswitch.Entry
 	var replaced bool
 	version, err := h.write(r.Context(), change{
-		owner: h.Owner, changes: []slipswitch.Change{{Put: &route}}, conditional: conditional(r), all: all, ttl: ttl,
+		owner: h.Owner, changes: []slipswitch.Change{{Put: route}}, conditional: conditional(r), all: all, ttl: ttl,
 		check: func() *problem {
 			before = h.Router.Table().Version()
 			was, replaced = h.Router.Table().Of(h.owner(), key)
@@ -189,7 +189,7 @@ func (h *Handler) putRoute(w http.ResponseWriter, r *http.Request) *problem {
 	if version == before {
 		version = was.Version // it stood there as it is
 	}
-	item := routeItem{Route: &route, Owner: h.owner(), Version: version}
+	item := routeItem{Route: route, Owner: h.owner(), Version: version}
 	if entry, ok := h.Router.Table().Of(h.owner(), key); ok && entry.Version == version {
 		item = h.itemOf(entry)
 	} // else somebody has changed it since
