@@ -31,7 +31,7 @@ func browser(t *testing.T, complaints ...string) (open func(url string) context.
 		}
 	}
 	if path == "" {
-		t.Fatal("this test drives Chromium, and there is none: install it (Debian: apt-get install chromium)")
+		missing(t, "Chromium: Debian's package chromium")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path),

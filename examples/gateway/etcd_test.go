@@ -55,7 +55,7 @@ func freeURL(t *testing.T) string {
 func startEtcd(t *testing.T, client string, args ...string) (kill func()) {
 	t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
-		t.Fatal("etcd is not installed: apt-get install etcd-server")
+		missing(t, "etcd: Debian's package etcd-server")
 	}
 	peer := freeURL(t)
 	cmd := exec.Command("etcd", append([]string{"--data-dir", t.TempDir(), "--listen-client-urls", client, "--advertise-client-urls", client,

@@ -33,7 +33,7 @@ func nodePeer(t *testing.T) foreign {
 	find := exec.Command("node", "-p", `require("ws/package.json").version`)
 	find.Env = env
 	if out, err := find.Output(); err != nil || strings.TrimSpace(string(out)) != wsVersion {
-		t.Fatalf("this test needs Node.js and its package ws %s, and finds %q (%v): npm install --no-save --prefix %s ws@%s", wsVersion, out, err, dir, wsVersion)
+		missing(t, fmt.Sprintf("Node.js and its package ws %s, and finds %q (%v): npm install --no-save --prefix %s ws@%[1]s", wsVersion, out, err, dir))
 	}
 	return foreign{"ws", "node", "testdata/peer.cjs", env}
 }
@@ -45,7 +45,7 @@ func pythonPeer(t *testing.T) foreign {
 			return foreign{"python3-websockets", python, "testdata/peer.py", append(os.Environ(), "PYTHONUTF8=1")}
 		}
 	}
-	t.Fatal("this test needs Python with its package websockets: install it (Debian: apt-get install python3-websockets)")
+	missing(t, "Python with its package websockets: Debian's package python3-websockets")
 	return foreign{}
 }
 

@@ -99,12 +99,12 @@ func (g *gateway) run(signals <-chan os.Signal) error {
 	failed := make(chan error, 2)
 	listener, err := net.Listen("tcp", g.listen)
 	if err != nil {
-		return err
+		return fmt.Errorf("-listen: %w", err)
 	}
 	if g.private != nil {
 		private, err := net.Listen("tcp", g.admin)
 		if err != nil {
-			return err
+			return fmt.Errorf("-admin: %w", err)
 		}
 		if addr, ok := private.Addr().(*net.TCPAddr); ok && !addr.IP.IsLoopback() {
 			g.log.Warn("the admin API can be reached from other machines", "address", addr.String())

@@ -152,6 +152,15 @@ func (p *process) logged(message string) ([]logLine, <-chan struct{}) {
 
 const patience = 30 * time.Second
 
+// missing leaves a test out, or fails it in CI.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("this test needs %s", what)
+	}
+	t.Skipf("this test needs %s", what)
+}
+
 // await waits for a line with a message that is as wanted; nil: any.
 func (p *process) await(message string, wanted func(logLine) bool) logLine {
 	p.t.Helper()

@@ -84,6 +84,9 @@ func TestSettings(t *testing.T) {
 		{nil, []string{"-data=/none/routes.db"}, "/none/routes.db"},
 		{nil, []string{"-demo", "-data=x.db"}, "-demo keeps its routes in memory"},
 		{nil, []string{"-max-stale=-1s"}, "-max-stale must not be negative"},
+		{nil, []string{"-store=file:/none"}, "filestore: /none: no such file"},
+		{nil, []string{"-admin-token=x", "-listen=8080"}, "-listen: listen tcp: address 8080: missing port"},
+		{nil, []string{"-admin-token=x", "-listen=127.0.0.1:0", "-admin=8081"}, "-admin: listen tcp: address 8081: missing port"},
 		{nil, []string{"-tls-cert=/none", "-tls-key=/none"}, "certificate: "},
 	} {
 		cmd := exec.Command(program, row.args...)

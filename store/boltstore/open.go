@@ -85,9 +85,12 @@ func Open(path string) (*Store, error) {
 	if err == nil && errors.Is(statErr, os.ErrNotExist) {
 		syncDir(filepath.Dir(path))
 	}
+	_, named := errors.AsType[*os.PathError](err)
 	switch {
 	case err == nil:
 		return s, nil
+	case named:
+		return nil, err
 	case errors.Is(err, bolterrors.ErrTimeout):
 		err = ErrLocked
 	case isDamage(err):

@@ -69,7 +69,7 @@ func Open(path string) (*Store, error) {
 	}
 	if err := watcher.Add(path); err != nil {
 		watcher.Close()
-		return nil, fmt.Errorf("filestore: %w", err)
+		return nil, fmt.Errorf("filestore: %s: %w", path, err)
 	}
 	if err := s.scan(); err != nil {
 		watcher.Close()
