@@ -74,6 +74,8 @@ func Open(path string) (*Store, error) {
 	_, statErr := os.Stat(path)
 	s := &Store{committing: make(chan struct{}, 1)}
 	err := guard(func() (err error) {
+		// NoFreelistSync would save one page of each commit, but in a damaged file
+		// bbolt then panics where nobody can recover: while it looks for free pages.
 		s.db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType})
 		return err
 	})
