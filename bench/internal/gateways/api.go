@@ -22,6 +22,21 @@ type api struct {
 
 const token = "a-token"
 
+// newAPI returns the way to a gateway's API, until the gateway is stopped.
+func newAPI(g *gateway, addr string) *api {
+	a := &api{addr: addr}
+	kill := g.stop
+	g.stop = func() { kill(); a.close() }
+	return a
+}
+
+func (a *api) close() {
+	if a.conn != nil {
+		a.conn.Close()
+		a.conn = nil
+	}
+}
+
 // call sends a body of JSON, or none, and wants a 2xx. A connection that the peer
 // has meanwhile closed is made again, once: all calls may be made twice.
 func (a *api) call(ctx context.Context, method, path, body string) error {
@@ -49,8 +64,7 @@ func (a *api) try(ctx context.Context, request string) (status int, answer []byt
 	keep := false
 	defer func() {
 		if !keep {
-			a.conn.Close()
-			a.conn = nil
+			a.close()
 		}
 	}()
 	conn := a.conn

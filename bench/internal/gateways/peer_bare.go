@@ -25,7 +25,7 @@ var barePeer = &peer{
 		if err != nil {
 			return nil, err
 		}
-		routes := &api{addr: s.admin}
+		routes := newAPI(g, s.admin)
 		g.change = func(ctx context.Context, put, deleted []string) error {
 			var lines strings.Builder
 			for _, path := range put {

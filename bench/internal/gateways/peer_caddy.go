@@ -43,7 +43,7 @@ var caddyPeer = &peer{
 		if err != nil {
 			return nil, err
 		}
-		admin := &api{addr: s.admin}
+		admin := newAPI(g, s.admin)
 		g.change = func(ctx context.Context, put, deleted []string) error {
 			routes.change(put, deleted)
 			config, err := json.Marshal(caddyConfig(s, routes))

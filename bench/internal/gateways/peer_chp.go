@@ -33,9 +33,9 @@ var chpPeer = &peer{
 		if err != nil {
 			return nil, err
 		}
-		var apis [4]api
+		var apis [4]*api
 		for i := range apis {
-			apis[i].addr = s.admin
+			apis[i] = newAPI(g, s.admin)
 		}
 		g.change = func(ctx context.Context, put, deleted []string) error {
 			return inParallel(len(apis), func(worker int) error {

@@ -64,7 +64,7 @@ func startSlipswitch(ctx context.Context, s setup) (*gateway, error) {
 			kill()
 		}
 	}
-	admin := &api{addr: s.admin}
+	admin := newAPI(g, s.admin)
 	g.change = func(ctx context.Context, put, deleted []string) error {
 		var changes []string
 		for _, path := range put {
