@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // moves says whether what do does moves last_activity of a route.
@@ -17,7 +19,7 @@ func (d *driver) moves(path, what string, want bool, do func()) {
 	}
 	do()
 	if want {
-		eventually(d, what+" moves last_activity", func() bool { return d.stamp(path).After(was) })
+		programtest.Eventually(d, what+" moves last_activity", func() bool { return d.stamp(path).After(was) })
 	} else if now := d.stamp(path); now.After(was) {
 		d.Errorf("%s has moved last_activity from %v to %v", what, was, now)
 	}

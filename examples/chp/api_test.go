@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 func apiList(d *driver) {
@@ -34,7 +36,7 @@ func apiRoute(d *driver) {
 	if data["target"] != d.target.url() || data["user"] != "a" || data["server_name"] != "" || data["jupyterhub"] != true || fmt.Sprint(data["n"]) != "[1 map[x:<nil>]]" {
 		d.Errorf("got %v; want all as it was put", data)
 	}
-	eventually(d, "last_activity is the POST's", func() bool { return !d.stamp("/user/a").Before(begin) })
+	programtest.Eventually(d, "last_activity is the POST's", func() bool { return !d.stamp("/user/a").Before(begin) })
 	empty(d.rest(404, "GET", path+"/below", ""))
 	empty(d.rest(404, "GET", d.route("/user"), ""))
 	empty(d.rest(201, "POST", path+"/", fmt.Sprintf(`{"target":%q,"other":1}`, d.second.url())))
@@ -84,7 +86,7 @@ func apiInactive(d *driver) {
 	d.put("/inactive", d.target.url())
 	name := strings.TrimPrefix(d.route("/inactive"), "/api/routes")
 	var at time.Time
-	eventually(d, "the route is active", func() bool { at = d.stamp("/inactive"); return time.Since(at) < time.Hour })
+	programtest.Eventually(d, "the route is active", func() bool { at = d.stamp("/inactive"); return time.Since(at) < time.Hour })
 	for _, parameter := range []string{"inactive_since", "inactiveSince"} {
 		for value, want := range map[string]bool{
 			at.Format("2006-01-02T15:04:05.000Z"):                       false,

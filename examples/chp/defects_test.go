@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // A defect is something that configurable-http-proxy is known to do, and this
@@ -396,7 +397,7 @@ func TestPIDFile(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			d := newDriver(t, p, mode{args: func(d *driver) []string { return []string{"--pid-file", d.dir + "/pid"} }})
 			file := d.dir + "/pid"
-			eventually(t, "the pid file is written", func() bool {
+			programtest.Eventually(t, "the pid file is written", func() bool {
 				text, _ := os.ReadFile(file)
 				return string(text) == fmt.Sprint(d.cmd.Process.Pid)
 			})

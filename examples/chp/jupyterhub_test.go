@@ -17,6 +17,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // hubPatience is for a JupyterHub on a busy machine.
@@ -28,7 +29,7 @@ type hub struct {
 	*testing.T
 	url, api, token string
 	client          *http.Client
-	output          *lockedBuffer
+	output          *programtest.Buffer
 }
 
 const hubConfig = `
@@ -55,12 +56,12 @@ func startHub(t *testing.T) *hub {
 	t.Helper()
 	for _, program := range []string{"jupyterhub", "jupyterhub-singleuser", "jupyter-notebook"} {
 		if _, err := exec.LookPath(program); err != nil {
-			missing(t, program+": Debian's packages jupyterhub and jupyter-notebook")
+			programtest.Missing(t, program+": Debian's packages jupyterhub and jupyter-notebook")
 		}
 	}
 	dir, at := t.TempDir(), []string(nil)
 	at, _ = freePorts(t, 3)
-	h := &hub{T: t, url: "http://" + at[0], api: "http://" + at[2], token: "token-of-the-proxy", output: new(lockedBuffer)}
+	h := &hub{T: t, url: "http://" + at[0], api: "http://" + at[2], token: "token-of-the-proxy", output: new(programtest.Buffer)}
 	jar, _ := cookiejar.New(nil)
 	h.client = &http.Client{Jar: jar, Timeout: hubPatience, Transport: &http.Transport{}}
 	config := filepath.Join(dir, "jupyterhub_config.py")

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // modes are all command lines.
@@ -169,7 +171,7 @@ func metrics(d *driver) {
 		fmt.Sscan(values[name], &n)
 		return n
 	}
-	eventually(d, "all is counted", func() bool {
+	programtest.Eventually(d, "all is counted", func() bool {
 		now := read()
 		for name, more := range want {
 			if number(now, name)-number(before, name) < more {
@@ -229,7 +231,7 @@ func redirects(d *driver) {
 	a := address{at: d.extra}
 	for at, want := range map[string]string{host: host + ":8443", host + ":8000": host + ":8443"} {
 		var got answer
-		eventually(d, "the redirection serves", func() (ok bool) {
+		programtest.Eventually(d, "the redirection serves", func() (ok bool) {
 			var err error
 			got, err = d.ask(a, "GET", "/a%20b?c=d", "", map[string]string{"Host": at})
 			return err == nil

@@ -11,14 +11,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // patience is for what must come.
-const patience = 30 * time.Second
+const patience = programtest.Patience
 
 // chpVersion is the one that .ci/install installs.
 const chpVersion = "5.3.0"
@@ -51,15 +52,6 @@ func both(t *testing.T) []program {
 	return []program{ours()}
 }
 
-// missing leaves a test out, or fails it in CI.
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("this test needs %s", what)
-	}
-	t.Skipf("this test needs %s", what)
-}
-
 // A process is one of the programs that runs.
 type process struct {
 	program
@@ -68,7 +60,7 @@ type process struct {
 	public  address
 	api     address
 	metrics address
-	output  *lockedBuffer
+	output  *programtest.Buffer
 	exited  chan struct{}
 	killed  bool
 }
@@ -140,7 +132,7 @@ func freePorts(t testing.TB, n int) (addresses, ports []string) {
 func start(t testing.TB, p program, m mode, args ...string) *process {
 	t.Helper()
 	for range 5 { // somebody else may have taken a port meanwhile
-		s := &process{program: p, t: t, output: new(lockedBuffer), exited: make(chan struct{})}
+		s := &process{program: p, t: t, output: new(programtest.Buffer), exited: make(chan struct{})}
 		at, ports := freePorts(t, 3)
 		s.public, s.api, s.metrics = address{at: at[0]}, address{at: at[1]}, address{at: at[2]}
 		all := []string{"--ip=127.0.0.1", "--port=" + ports[0], "--api-port", ports[1], "--api-ip", "127.0.0.1", "--metrics-ip", "127.0.0.1", "--metrics-port", ports[2]}
@@ -239,41 +231,10 @@ func (s *process) status() int {
 // runToEnd runs a program that is to end by itself.
 func runToEnd(d *driver, args ...string) (output string, status int) {
 	d.Helper()
-	s := &process{program: d.program, t: d.T, output: new(lockedBuffer), exited: make(chan struct{})}
+	s := &process{program: d.program, t: d.T, output: new(programtest.Buffer), exited: make(chan struct{})}
 	s.run(args)
 	status = s.status()
 	return s.output.String(), status
-}
-
-// eventually waits until something holds, and says what does not otherwise.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	late := time.After(patience)
-	for tick := time.NewTicker(5 * time.Millisecond); !holds(); {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
-}
-
-// A lockedBuffer is written while it is read.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // startEtcd starts an etcd of this test's own, and returns how a command line
@@ -281,12 +242,12 @@ func (l *lockedBuffer) String() string {
 func startEtcd(d *driver) string {
 	d.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
-		missing(d.T, "etcd: Debian's package etcd-server")
+		programtest.Missing(d.T, "etcd: Debian's package etcd-server")
 	}
 	at, _ := freePorts(d, 2)
 	cmd := exec.Command("etcd", "--data-dir", d.dir, "--listen-client-urls", "http://"+at[0], "--advertise-client-urls", "http://"+at[0],
 		"--listen-peer-urls", "http://"+at[1], "--initial-advertise-peer-urls", "http://"+at[1], "--initial-cluster", "default=http://"+at[1], "--log-level", "error", "--unsafe-no-fsync=true")
-	output := new(lockedBuffer)
+	output := new(programtest.Buffer)
 	cmd.Stdout, cmd.Stderr = output, output
 	if err := cmd.Start(); err != nil {
 		d.Fatal(err)
@@ -299,7 +260,7 @@ func startEtcd(d *driver) string {
 		}
 	})
 	client := address{at: at[0]}.client()
-	eventually(d, "etcd answers", func() bool {
+	programtest.Eventually(d, "etcd answers", func() bool {
 		response, err := client.Get("http://" + at[0] + "/health")
 		if err != nil {
 			return false

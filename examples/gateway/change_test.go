@@ -10,6 +10,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // 200 sockets on 20 workspaces send and receive while 5,000 routes change by
@@ -77,7 +78,7 @@ func TestRouteChangesCutNoSocket(t *testing.T) {
 		LastActive time.Time
 		Tunnels    int
 	}
-	eventually(t, "its sockets count as activity of the route that was put again", func() bool {
+	programtest.Eventually(t, "its sockets count as activity of the route that was put again", func() bool {
 		g.must("GET", address, nil, &item)
 		return item.LastActive.After(put) && item.Tunnels == each
 	})
@@ -91,7 +92,7 @@ func TestRouteChangesCutNoSocket(t *testing.T) {
 			t.Errorf("socket %d: %v", i, err)
 		}
 	}
-	eventually(t, "each socket has its close report", func() bool {
+	programtest.Eventually(t, "each socket has its close report", func() bool {
 		closed, _ := g.logged("tunnel closed")
 		return len(closed) == len(sockets)
 	})
@@ -102,7 +103,7 @@ func TestRouteChangesCutNoSocket(t *testing.T) {
 		}
 	}
 	client.CloseIdleConnections()
-	eventually(t, "the gateway has given its descriptors back", func() bool { return g.descriptors() <= before+4 })
+	programtest.Eventually(t, "the gateway has given its descriptors back", func() bool { return g.descriptors() <= before+4 })
 }
 
 // changeRoutes makes 5,000 changes, in four goroutines, of all kinds, and

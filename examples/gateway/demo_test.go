@@ -17,6 +17,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/coder/websocket"
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // browser starts Chromium, and returns a function that opens a page in it. What
@@ -31,7 +32,7 @@ func browser(t *testing.T, complaints ...string) (open func(url string) context.
 		}
 	}
 	if path == "" {
-		missing(t, "Chromium: Debian's package chromium")
+		programtest.Missing(t, "Chromium: Debian's package chromium")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path),
@@ -93,7 +94,7 @@ func value[T any](t *testing.T, page context.Context, expression string) T {
 // until waits until an expression is true.
 func until(t *testing.T, page context.Context, expression string) {
 	t.Helper()
-	eventually(t, expression, func() bool { return value[bool](t, page, expression) })
+	programtest.Eventually(t, expression, func() bool { return value[bool](t, page, expression) })
 }
 
 // picture keeps a screenshot where -artifacts is given.
@@ -125,7 +126,7 @@ const text = `document.getElementById("text").value`
 func TestDemo(t *testing.T) {
 	g := start(t, "-demo")
 	url := "http://" + g.public
-	eventually(t, "the demo prints where to look", func() bool { return strings.Contains(g.stdout.String(), url+"/webapp-01/ide-grace/ ") })
+	programtest.Eventually(t, "the demo prints where to look", func() bool { return strings.Contains(g.stdout.String(), url+"/webapp-01/ide-grace/ ") })
 	open := browser(t)
 	board := open(url + "/")
 	ada := open(url + "/webapp-01/ide-ada") // without the slash: a redirect follows
@@ -248,7 +249,7 @@ func typeInAll(t *testing.T, tabs []context.Context, rounds int, script string) 
 		}
 	}
 	texts := make([]string, len(tabs))
-	eventually(t, "all tabs show the same text, and nothing is on its way", func() bool {
+	programtest.Eventually(t, "all tabs show the same text, and nothing is on its way", func() bool {
 		for i, tab := range tabs {
 			texts[i] = value[string](t, tab, `document.getElementById("version").textContent + text.value`)
 		}
@@ -274,7 +275,7 @@ func TestDemoEndings(t *testing.T) {
 		{"keep", ""},
 	} {
 		var conn *websocket.Conn
-		eventually(t, "there is a route", func() (ok bool) {
+		programtest.Eventually(t, "there is a route", func() (ok bool) {
 			var err error
 			conn, _, err = websocket.Dial(t.Context(), "ws://"+g.public+"/webapp-01/ide-grace/socket?tab="+row.way, nil)
 			return err == nil

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // etcd starts a real one and returns its URL.
@@ -29,7 +30,7 @@ func mortalEtcd(t *testing.T) (client string, kill func()) {
 	t.Helper()
 	client = freeURL(t)
 	kill = startEtcd(t, client)
-	eventually(t, "etcd answers", func() bool {
+	programtest.Eventually(t, "etcd answers", func() bool {
 		response, err := http.Get(client + "/health")
 		if err != nil {
 			return false
@@ -55,7 +56,7 @@ func freeURL(t *testing.T) string {
 func startEtcd(t *testing.T, client string, args ...string) (kill func()) {
 	t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
-		missing(t, "etcd: Debian's package etcd-server")
+		programtest.Missing(t, "etcd: Debian's package etcd-server")
 	}
 	peer := freeURL(t)
 	cmd := exec.Command("etcd", append([]string{"--data-dir", t.TempDir(), "--listen-client-urls", client, "--advertise-client-urls", client,
@@ -79,7 +80,7 @@ func TestEtcdByTLS(t *testing.T) {
 	url := strings.Replace(freeURL(t), "http:", "https:", 1)
 	startEtcd(t, url, "--cert-file", certFile, "--key-file", keyFile, "--trusted-ca-file", certFile, "--client-cert-auth")
 	p := start(t, "-store=etcd:"+url+"?ca="+certFile+"&cert="+certFile+"&key="+keyFile+"#/routes/")
-	eventually(t, "the gateway is ready", func() bool {
+	programtest.Eventually(t, "the gateway is ready", func() bool {
 		var status struct{ Ready bool }
 		p.must("GET", "/v1/status", nil, &status)
 		return status.Ready
@@ -143,7 +144,7 @@ func TestConfirmForAllGateways(t *testing.T) {
 		return status.Stores[0].Braked
 	}
 	for _, p := range []*process{one, two} {
-		eventually(t, "the deletions are held, and shown", func() bool {
+		programtest.Eventually(t, "the deletions are held, and shown", func() bool {
 			b := held(p)
 			return len(b) == 1 && b[0].Held == 100 && b[0].Routes == 120 && len(b[0].First) == 10 && b[0].First[0].Path == "/000"
 		})
@@ -154,7 +155,7 @@ func TestConfirmForAllGateways(t *testing.T) {
 	late := start(t, "-store=etcd:"+url, "-name=late") // holds nothing itself
 	late.must("POST", "/v1/confirm", nil, nil)
 	for _, p := range []*process{one, two} {
-		eventually(t, "they are made", func() bool { return len(p.routes()) == 20 && len(held(p)) == 0 })
+		programtest.Eventually(t, "they are made", func() bool { return len(p.routes()) == 20 && len(held(p)) == 0 })
 	}
 }
 
@@ -174,7 +175,7 @@ func TestRouteForATime(t *testing.T) {
 		}
 	}
 	for _, p := range []*process{one, two} {
-		eventually(t, "the route goes", func() bool { return len(p.routes()) == 0 })
+		programtest.Eventually(t, "the route goes", func() bool { return len(p.routes()) == 0 })
 	}
 	alone := start(t, "-data="+filepath.Join(t.TempDir(), "routes.db"))
 	if status, err := alone.call("PUT", "/v1/route?path=/ide&ttl=2s", route, nil); status != http.StatusNotImplemented {
@@ -195,7 +196,7 @@ func TestEtcdGone(t *testing.T) {
 	if status != http.StatusServiceUnavailable || !strings.Contains(fmt.Sprint(err), "store: unavailable: etcd") {
 		t.Errorf("a write: %d, %v; want 503 with the reason", status, err)
 	}
-	eventually(t, "the status tells", func() bool {
+	programtest.Eventually(t, "the status tells", func() bool {
 		var status struct {
 			Ready  bool
 			Stores []struct{ Error string }

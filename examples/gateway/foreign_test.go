@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // A foreign peer is a WebSocket implementation of somebody else's: a program in
@@ -33,7 +34,7 @@ func nodePeer(t *testing.T) foreign {
 	find := exec.Command("node", "-p", `require("ws/package.json").version`)
 	find.Env = env
 	if out, err := find.Output(); err != nil || strings.TrimSpace(string(out)) != wsVersion {
-		missing(t, fmt.Sprintf("Node.js and its package ws %s, and finds %q (%v): npm install --no-save --prefix %s ws@%[1]s", wsVersion, out, err, dir))
+		programtest.Missing(t, fmt.Sprintf("Node.js and its package ws %s, and finds %q (%v): npm install --no-save --prefix %s ws@%[1]s", wsVersion, out, err, dir))
 	}
 	return foreign{"ws", "node", "testdata/peer.cjs", env}
 }
@@ -45,7 +46,7 @@ func pythonPeer(t *testing.T) foreign {
 			return foreign{"python3-websockets", python, "testdata/peer.py", append(os.Environ(), "PYTHONUTF8=1")}
 		}
 	}
-	missing(t, "Python with its package websockets: Debian's package python3-websockets")
+	programtest.Missing(t, "Python with its package websockets: Debian's package python3-websockets")
 	return foreign{}
 }
 
@@ -57,7 +58,7 @@ func (f foreign) lines(t *testing.T, ctx context.Context, args ...string) (next 
 	cmd := exec.CommandContext(ctx, f.program, append([]string{f.script}, args...)...)
 	cmd.Env = f.env
 	cmd.WaitDelay = time.Second
-	stderr := new(lockedBuffer)
+	stderr := new(programtest.Buffer)
 	cmd.Stderr = stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

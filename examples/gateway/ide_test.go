@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // An ide is the server of one workspace. Its sockets:
@@ -197,7 +198,7 @@ func goOn(t testing.TB, sockets []*numberSocket) {
 		marks[i] = mark{s.sent.Load(), s.received.Load()}
 	}
 	for i, s := range sockets {
-		eventually(t, fmt.Sprintf("socket %d sends and receives", i), func() bool {
+		programtest.Eventually(t, fmt.Sprintf("socket %d sends and receives", i), func() bool {
 			return s.sent.Load() > marks[i].sent+1 && s.received.Load() > marks[i].received+1
 		})
 	}

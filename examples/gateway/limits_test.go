@@ -16,6 +16,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // An address is one that clients have.
@@ -106,7 +107,7 @@ func TestTunnelLimits(t *testing.T) {
 				echoes(t, conn)
 			}
 			in[0].CloseNow()
-			eventually(t, "there is room again", func() bool {
+			programtest.Eventually(t, "there is room again", func() bool {
 				conn, _ := here.upgrade(t, "ws://"+g.public+"/ide-1/echo")
 				return conn != nil
 			})
@@ -157,7 +158,7 @@ func TestHandshakeLimit(t *testing.T) {
 			t.Error("one that waited did not get in")
 		}
 	}
-	eventually(t, "there is room again", func() bool {
+	programtest.Eventually(t, "there is room again", func() bool {
 		conn, _ := here.upgrade(t, "ws://"+g.public+"/slow")
 		return conn != nil
 	})
@@ -192,7 +193,7 @@ func TestNotReadyNearDescriptorLimit(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	eventually(t, "not ready", func() bool {
+	programtest.Eventually(t, "not ready", func() bool {
 		conn, err := net.Dial("tcp", g.public)
 		if err != nil {
 			t.Fatal(err)
@@ -226,7 +227,7 @@ func TestNotReadyNearDescriptorLimit(t *testing.T) {
 	for _, conn := range idle {
 		conn.Close()
 	}
-	eventually(t, "ready again", ready)
+	programtest.Eventually(t, "ready again", ready)
 }
 
 // However short the window, and whatever the peers do, each tunnel's report is

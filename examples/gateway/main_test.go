@@ -3,60 +3,26 @@ package main_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/slipswitch/slipswitch"
-	"go.uber.org/goleak"
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // The tests run the program as it is: built, in a process of its own.
 var program string
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
-
-func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "gateway")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "gateway")
-	if runtime.GOOS == "windows" {
-		program += ".exe"
-	}
-	args := []string{"build", "-o", program}
-	if raceEnabled {
-		args = append(args, "-race") // a race in it is an exit status other than 0
-	}
-	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
-		return 1
-	}
-	code := m.Run()
-	client.CloseIdleConnections()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, "leaked goroutines:", err)
-			return 1
-		}
-	}
-	return code
-}
+func TestMain(m *testing.M) { programtest.Main(m, &program, client.CloseIdleConnections) }
 
 // client asks the gateway and its admin API.
 var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
@@ -68,8 +34,8 @@ type process struct {
 	public string // host:port
 	admin  string
 	token  string // of the admin API
-	stdout *lockedBuffer
-	stderr *lockedBuffer
+	stdout *programtest.Buffer
+	stderr *programtest.Buffer
 	exited chan struct{} // closed when it has
 	err    error         // how
 
@@ -95,7 +61,7 @@ func start(t testing.TB, args ...string) *process {
 
 func startCommand(t testing.TB, cmd *exec.Cmd, token string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: cmd, token: token, stdout: new(lockedBuffer), stderr: new(lockedBuffer),
+	p := &process{t: t, cmd: cmd, token: token, stdout: new(programtest.Buffer), stderr: new(programtest.Buffer),
 		exited: make(chan struct{}), more: make(chan struct{})}
 	cmd.Env = append(cmd.Environ(), "GORACE=atexit_sleep_ms=0")
 	if cmd.Stdout == nil {
@@ -150,16 +116,7 @@ func (p *process) logged(message string) ([]logLine, <-chan struct{}) {
 	return slices.DeleteFunc(slices.Clone(p.lines), func(l logLine) bool { return l["msg"] != message }), p.more
 }
 
-const patience = 30 * time.Second
-
-// missing leaves a test out, or fails it in CI.
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("this test needs %s", what)
-	}
-	t.Skipf("this test needs %s", what)
-}
+const patience = programtest.Patience
 
 // await waits for a line with a message that is as wanted; nil: any.
 func (p *process) await(message string, wanted func(logLine) bool) logLine {
@@ -284,36 +241,4 @@ func (p *process) get(path string) (*http.Response, string, error) {
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	return response, string(body), err
-}
-
-// eventually waits until something holds, and says what does not otherwise.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	for tick := time.NewTicker(10 * time.Millisecond); !holds(); {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
-}
-
-// A lockedBuffer is written while it is read.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

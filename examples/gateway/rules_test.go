@@ -11,6 +11,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // A workspace that sleeps wakes when a browser looks: its waiting page looks
@@ -22,7 +23,7 @@ func TestDemoWakes(t *testing.T) {
 		t.Errorf("the first page's title is %q; want that of the waiting page", title)
 	}
 	picture(t, page, "waking", scheme("light"))
-	eventually(t, "the editor is there", func() bool {
+	programtest.Eventually(t, "the editor is there", func() bool {
 		awake, err := chromedp.Run(page, chromedp.Evaluate[bool](`!!document.getElementById("text") && !document.getElementById("text").disabled`))
 		return err == nil && awake // an error: the page is just being left
 	})
@@ -101,7 +102,7 @@ func TestTenantsInBrowser(t *testing.T) {
 	if got := register("/ws/a/sw.js", "/ws/a/"); got != "registered /ws/a/" {
 		t.Errorf("for its own path: %s", got)
 	}
-	eventually(t, "it is active", func() bool {
+	programtest.Eventually(t, "it is active", func() bool {
 		active, err := chromedp.Run(a, chromedp.Evaluate[bool](`navigator.serviceWorker.getRegistration("/ws/a/").then(r => !!r.active)`, chromedp.EvalAwaitPromise))
 		return err == nil && active
 	})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // The chain in production: browser → control-plane proxy → gateway → IDE
@@ -189,7 +190,7 @@ func TestSomebodyElsesWorkspace(t *testing.T) {
 	for range tabs {
 		<-endedB
 	}
-	eventually(t, "all sockets of one workspace have their report", func() bool {
+	programtest.Eventually(t, "all sockets of one workspace have their report", func() bool {
 		closed, _ := g.logged("tunnel closed")
 		return len(closed) == 1+tabs
 	})

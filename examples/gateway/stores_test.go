@@ -15,6 +15,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // routes returns the paths of all routes that the gateway has.
@@ -162,7 +163,7 @@ func TestSuccessorWaitsForTheFile(t *testing.T) {
 	}
 	echoes(t, dial(t, "ws://"+old.public+"/ide/echo", nil)) // by the successor
 	mark := len(successor.routes())
-	eventually(t, "the successor is written to", func() bool { return len(successor.routes()) > mark })
+	programtest.Eventually(t, "the successor is written to", func() bool { return len(successor.routes()) > mark })
 	close(stop)
 	<-stopped
 	routes := successor.routes()
@@ -232,16 +233,16 @@ func TestTwoStores(t *testing.T) {
 			return len(routes) == len(paths)
 		}
 	}
-	eventually(t, "both stores' routes are there", has("/mine", "/team"))
+	programtest.Eventually(t, "both stores' routes are there", has("/mine", "/team"))
 	write("routes:\n- path: /team\n  upstreams: [http://127.0.0.1:9]\n- path: /team2\n  upstreams: [http://127.0.0.1:9]\n")
-	eventually(t, "the changed file is there", has("/mine", "/team", "/team2"))
+	programtest.Eventually(t, "the changed file is there", has("/mine", "/team", "/team2"))
 	write("routes:\n- path: /team\n  upstreams: [gopher://127.0.0.1:9]\n")
 	var status struct {
 		Stores []struct {
 			Quarantined []struct{ Where, Error string }
 		}
 	}
-	eventually(t, "a wrong route is in quarantine", func() bool {
+	programtest.Eventually(t, "a wrong route is in quarantine", func() bool {
 		p.must("GET", "/v1/status", nil, &status)
 		return len(status.Stores) == 2 && len(status.Stores[1].Quarantined) > 0
 	})

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,7 +36,7 @@ func openTerminal(t *testing.T) (master, terminal *os.File) {
 		t.Cleanup(func() { terminal.Close() })
 		return master, terminal
 	}
-	missing(t, fmt.Sprintf("a terminal: %v", failed))
+	programtest.Missing(t, fmt.Sprintf("a terminal: %v", failed))
 	return nil, nil
 }
 

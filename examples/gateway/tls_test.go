@@ -18,6 +18,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/examples/internal/programtest"
 )
 
 // A renewed certificate is used without a restart, and not before its key is
@@ -58,7 +59,7 @@ func TestCertificateReload(t *testing.T) {
 
 	cert, key = newCertificate(t, 2)
 	write(certFile, cert)
-	eventually(t, "the gateway looks at half a change", func() bool {
+	programtest.Eventually(t, "the gateway looks at half a change", func() bool {
 		if got := serial(); got != 1 {
 			t.Fatalf("certificate %d while its key is missing; want 1", got)
 		}
@@ -66,7 +67,7 @@ func TestCertificateReload(t *testing.T) {
 		return len(failed) == 1
 	})
 	write(keyFile, key)
-	eventually(t, "the new certificate is used", func() bool { return serial() == 2 })
+	programtest.Eventually(t, "the new certificate is used", func() bool { return serial() == 2 })
 	echoes(t, conn)
 
 	// HTTP/2 is offered, and the forwarded scheme is right.
