@@ -216,15 +216,15 @@ func (tx *Txn) Put(route Route) {
 	if bad, ok := errors.AsType[*fieldError](err); ok {
 		wrong(bad.field, bad.value, bad.want)
 	}
-	put := &leaf{key: key, route: route.clone(), owner: tx.owner.Name, version: tx.base.version + 1}
-	put.targets = parseTargets(&put.route, wrong)
-	put.route.validate(wrong)
+	targets := parseTargets(&route, wrong)
+	route.validate(wrong)
 	if err == nil {
-		tx.owner.admit(kept, put.targets, wrong)
+		tx.owner.admit(kept, targets, wrong)
 	}
 	if len(tx.errs) > valid || tx.check {
 		return
 	}
+	put := &leaf{key: key, route: route.clone(), owner: tx.owner.Name, targets: targets, version: tx.base.version + 1}
 	put.route.Host, put.route.Path = kept.Host, kept.Path
 	tx.set(key, tx.root.find(key).with(put))
 }
