@@ -154,15 +154,15 @@ func (s *Sync) Confirm(ctx context.Context) error {
 
 // heldOf returns ErrHeld if the brake holds deletions among the changes.
 func (s *Sync) heldOf(owner string, changes []slipswitch.Change) error {
-	keys, err := Keys(changes)
-	if err != nil {
-		return err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o, n := s.owners[owner], 0
-	if o == nil {
+	if o == nil || len(o.held) == 0 {
 		return nil
+	}
+	keys, err := Keys(changes)
+	if err != nil {
+		return err
 	}
 	for _, key := range keys {
 		if _, held := o.held[key]; held {
