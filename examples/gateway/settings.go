@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,7 +38,7 @@ type settings struct {
 
 // readSettings reads the environment, then the flags, which win.
 func readSettings(args []string, env func(string) (string, bool), stderr io.Writer) (*settings, error) {
-	s := new(settings)
+	s := &settings{drainDelay: 5 * time.Second, drainWindow: 20 * time.Second}
 	flags := flag.NewFlagSet("gateway", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&s.listen, "listen", "", "`address` to serve on (default \":8080\", with -demo \"127.0.0.1:8080\")")
@@ -48,13 +49,13 @@ func readSettings(args []string, env func(string) (string, bool), stderr io.Writ
 	flags.Var(dataFile{&s.stores}, "data", "`file` that routes are kept in: short for -store bolt:FILE. While another process has it, that is waited for, up to -drain-delay and -drain-window")
 	flags.Var(&s.stores, "store", "where routes come from: memory, bolt:FILE, file:DIRECTORY or etcd:URL[,URL…][?OPTIONS][#PREFIX], with the options ca=FILE, cert=FILE&key=FILE and user=NAME&password-file=FILE; the admin API writes to the first `store` named. None: routes end with the process")
 	flags.StringVar(&s.name, "name", hostname(), "this gateway's `name` among those that share a store")
-	flags.DurationVar(&s.maxStale, "max-stale", 0, "how long to go on with routes whose store is out of reach, where addresses are given to others in the meantime; for ever if 0")
-	flags.IntVar(&s.limits.Tunnels, "max-tunnels", 0, "how many tunnels there may be; more are answered with 503 (0: as many as descriptors allow)")
-	flags.IntVar(&s.limits.TunnelsPerRoute, "max-tunnels-per-route", 0, "how many of them at one host and path (0: no limit)")
-	flags.IntVar(&s.limits.TunnelsPerClient, "max-tunnels-per-client", 0, "how many of them of one client address, or IPv6 network of 64 bits (0: no limit)")
-	flags.IntVar(&s.limits.Handshakes, "max-handshakes", 0, "how many upgrades at a time may wait for their answer (0: no limit)")
-	flags.DurationVar(&s.drainDelay, "drain-delay", 5*time.Second, "how long to go on serving after SIGTERM, not ready, until load balancers have noticed")
-	flags.DurationVar(&s.drainWindow, "drain-window", 20*time.Second, "how long open requests and tunnels may take after that to end; tunnels are closed one after the other over three quarters of it")
+	flags.Var((*period)(&s.maxStale), "max-stale", "`time` to go on with routes whose store is out of reach, where addresses are given to others in the meantime; for ever if 0")
+	flags.Var((*count)(&s.limits.Tunnels), "max-tunnels", "`number` of tunnels that there may be; more are answered with 503 (0: as many as descriptors allow)")
+	flags.Var((*count)(&s.limits.TunnelsPerRoute), "max-tunnels-per-route", "`number` of them at one host and path (0: no limit)")
+	flags.Var((*count)(&s.limits.TunnelsPerClient), "max-tunnels-per-client", "`number` of them of one client address, or IPv6 network of 64 bits (0: no limit)")
+	flags.Var((*count)(&s.limits.Handshakes), "max-handshakes", "`number` of upgrades that may wait at a time for their answer (0: no limit)")
+	flags.Var((*period)(&s.drainDelay), "drain-delay", "`time` to go on serving after SIGTERM, not ready, until load balancers have noticed")
+	flags.Var((*period)(&s.drainWindow), "drain-window", "`time` that open requests and tunnels may take after that to end; tunnels are closed one after the other over three quarters of it")
 	flags.StringVar(&s.certFile, "tls-cert", "", "`file` with the certificate chain in PEM; read again when it changes")
 	flags.StringVar(&s.keyFile, "tls-key", "", "`file` with the certificate's key in PEM")
 	flags.StringVar(&s.logFormat, "log-format", "text", "text or json")
@@ -91,10 +92,6 @@ func readSettings(args []string, env func(string) (string, bool), stderr io.Writ
 		return nil, fmt.Errorf("-log-format must be text or json, not %q", s.logFormat)
 	case s.demo && len(s.stores) > 0:
 		return nil, errors.New("-demo keeps its routes in memory: leave -data and -store out")
-	case s.maxStale < 0:
-		return nil, errors.New("-max-stale must not be negative")
-	case s.drainDelay < 0 || s.drainWindow < 0:
-		return nil, errors.New("-drain-delay and -drain-window must not be negative")
 	}
 	if s.listen == "" {
 		s.listen = ":8080"
@@ -121,6 +118,34 @@ func (s *settings) logger(w io.Writer) *slog.Logger {
 func hostname() string {
 	name, _ := os.Hostname()
 	return name
+}
+
+// period is a flag of how long something takes.
+type period time.Duration
+
+func (p *period) String() string { return time.Duration(*p).String() }
+
+func (p *period) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q must be a time such as 20s or 1m30s", text)
+	}
+	*p = period(d)
+	return nil
+}
+
+// count is a flag of how many there may be.
+type count int
+
+func (c *count) String() string { return strconv.Itoa(int(*c)) }
+
+func (c *count) Set(text string) error {
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return fmt.Errorf("%q must be a number, 0 for no limit of this kind", text)
+	}
+	*c = count(n)
+	return nil
 }
 
 // prefixes is a flag of addresses and address ranges.
