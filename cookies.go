@@ -53,10 +53,11 @@ func decodedName(name string) string {
 }
 
 // variableName returns a decoded name as PHP makes a variable of it
-// (CVE-2022-31629): without spaces in front, up to a bracket or NUL that is not
-// the first, and with an underscore for what no variable may have.
+// (CVE-2022-31629): without spaces in front, or what may stand for them, up to a
+// bracket or NUL that is not the first, and with an underscore for what no
+// variable may have.
 func variableName(name string) string {
-	name = strings.TrimLeft(name, " +")
+	name = strings.TrimLeftFunc(name, func(c rune) bool { return c == ' ' || c == '+' || c >= 0x7f })
 	for i := 1; i < len(name); i++ {
 		if name[i] == '[' || name[i] == 0 {
 			name = name[:i]
