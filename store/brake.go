@@ -13,27 +13,30 @@ import (
 
 // The brake holds deletions back that look like an accident: an emptied
 // directory, a wrong prefix, a restored backup, all leases lost at once.
-// Additions and changes are never held. It works for each owner by itself.
+// Additions and changes are never held, nor are deletions of what came a moment
+// ago: a table may change all day. It works for each owner by itself.
 
 const (
 	brakeRoutes = 100              // an owner with fewer has no brake
-	brakeWindow = 10 * time.Second // deletions within it count together
+	brakeWindow = 10 * time.Second // deletions within it count together: of what stood when it began
 	brakeGrain  = brakeWindow / 100
 )
 
 // An owned is what a Sync knows of one owner.
 type owned struct {
 	owner   *slipswitch.Owner
-	count   int         // routes in the router, those with held deletions too
-	deleted []deletions // oldest first
+	count   int      // routes in the router, those with held deletions too
+	moments []moment // of the window that had changes, oldest first
 	held    map[slipswitch.Key]heldDeletion
 }
 
-// deletions are those of a moment, a grain long: a table that changes all day
-// has thousands of them in the window.
-type deletions struct {
-	at    time.Time // of the first
-	count int
+// A moment is a grain long: a table that changes all day has thousands of
+// changes in the window.
+type moment struct {
+	at      time.Time
+	version uint64 // of the table that stood then
+	count   int    // of the owner's routes then
+	deleted int    // in it, of those that count
 }
 
 type heldDeletion struct {
@@ -43,17 +46,27 @@ type heldDeletion struct {
 
 func (o *owned) clone() *owned {
 	c := *o
-	c.deleted, c.held = slices.Clone(o.deleted), maps.Clone(o.held)
+	c.moments, c.held = slices.Clone(o.moments), maps.Clone(o.held)
 	return &c
 }
 
-// brake is told which of the owner's routes a plan would delete, and holds
-// them back or not. It returns those that the plan must delete besides its own
-// deletions: all of a full plan's that are not held, and those released now.
-func (o *owned) brake(gone []slipswitch.Key, p plan, hold time.Duration) (remove []slipswitch.Key) {
-	absent := make(map[slipswitch.Key]bool, len(gone)) // of them, those not held yet
+// brake is told which of the owner's routes in the table a plan would delete,
+// and holds them back or not. It returns those that the plan must delete besides
+// its own deletions: all of a full plan's that are not held, and those released
+// now.
+func (o *owned) brake(gone []slipswitch.Key, table *slipswitch.Table, p plan, hold time.Duration) (remove []slipswitch.Key) {
+	now := moment{at: p.now, version: table.Version(), count: o.count}
+	o.moments = slices.DeleteFunc(o.moments, func(m moment) bool { return now.at.Sub(m.at) >= brakeWindow+brakeGrain })
+	if n := len(o.moments); n == 0 || now.at.Sub(o.moments[n-1].at) >= brakeGrain {
+		o.moments = append(o.moments, now)
+	}
+	absent := make(map[slipswitch.Key]bool, len(gone)) // of them, those that count and are not held yet
 	for _, key := range gone {
-		absent[key] = true
+		if e, _ := table.Of(o.owner.Name, key); e.Since <= o.moments[0].version {
+			absent[key] = true
+		} else if p.full {
+			remove = append(remove, key)
+		}
 	}
 	for key, held := range o.held {
 		still := !p.full || absent[key]
@@ -64,18 +77,17 @@ func (o *owned) brake(gone []slipswitch.Key, p plan, hold time.Duration) (remove
 		case held.revision <= p.confirmed, p.full && p.now.Sub(held.at) >= hold:
 			delete(o.held, key)
 			remove = append(remove, key)
-			o.deleted = nil // these were meant, too
+			now.count--
+			o.moments = append(o.moments[:0], now) // these were meant, and those before, too
 		}
 	}
-	o.deleted = slices.DeleteFunc(o.deleted, func(d deletions) bool { return p.now.Sub(d.at) >= brakeWindow+brakeGrain })
-	before, deleted := o.count-len(remove), len(absent)
-	for _, d := range o.deleted {
-		before += d.count
-		deleted += d.count
+	began, deleted := o.moments[0].count, len(absent)
+	for _, m := range o.moments {
+		deleted += m.deleted
 	}
 	switch {
 	case len(absent) == 0:
-	case hold >= 0 && (len(o.held) > 0 || before >= brakeRoutes && 2*deleted > before):
+	case hold >= 0 && (len(o.held) > 0 || began >= brakeRoutes && 2*deleted > began):
 		if o.held == nil {
 			o.held = make(map[slipswitch.Key]heldDeletion)
 		}
@@ -83,10 +95,7 @@ func (o *owned) brake(gone []slipswitch.Key, p plan, hold time.Duration) (remove
 			o.held[key] = heldDeletion{p.now, p.position.Revision}
 		}
 	default:
-		if n := len(o.deleted); n == 0 || p.now.Sub(o.deleted[n-1].at) >= brakeGrain {
-			o.deleted = append(o.deleted, deletions{at: p.now})
-		}
-		o.deleted[len(o.deleted)-1].count += len(absent)
+		o.moments[len(o.moments)-1].deleted += len(absent)
 		if p.full {
 			remove = slices.AppendSeq(remove, maps.Keys(absent))
 		}

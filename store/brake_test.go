@@ -69,6 +69,7 @@ func TestBrakeWithinWindow(t *testing.T) {
 		r.wantCount(0, 0)
 		time.Sleep(10 * time.Second)
 		r.full(300, many("", 0, 200)...)
+		time.Sleep(11 * time.Second)
 		for i := range 150 { // twenty a second
 			r.change(uint64(301+i), manyGone("", i, i+1)...)
 			time.Sleep(50 * time.Millisecond)
@@ -92,6 +93,27 @@ func TestBrakeRemembersLittle(t *testing.T) {
 		if n := r.Moments(""); n > 102 {
 			t.Errorf("%d moments of 10 s are remembered; want one for each 0.1 s at most", n)
 		}
+	})
+}
+
+// A small table in which routes live for moments has no accident: deletions of
+// what came within the window do not count, those of all else do.
+func TestBrakeOfRoutesForMoments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, new(store.Sync))
+		r.full(1, many("", 0, 100)...)
+		for i := range uint64(1000) { // 50 a second, for 20 s
+			r.change(2+2*i, many("", 200, 201)...)
+			r.change(3+2*i, manyGone("", 200, 201)...)
+			time.Sleep(20 * time.Millisecond)
+		}
+		r.wantCount(100, 0)
+		r.change(3000, many("", 200, 500)...)
+		r.change(3001, many("", 0, 60)...)                                                               // as they are
+		r.change(3002, append(manyGone("", 0, 60), put("", "/0000", "other"), put("", "/0001", "o"))...) // old ones with a new route
+		r.wantCount(400, 58)
+		r.full(3003, many("", 60, 100)...) // the 300 go, and of the old ones nothing more
+		r.wantCount(100, 60)
 	})
 }
 

@@ -2,10 +2,9 @@ package store
 
 var Coalesce = coalesce
 
-// Moments returns how many moments with deletions of an owner the brake
-// remembers.
+// Moments returns how many moments of an owner the brake remembers.
 func (s *Sync) Moments(owner string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.owners[owner].deleted)
+	return len(s.owners[owner].moments)
 }
