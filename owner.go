@@ -88,12 +88,14 @@ func coversAddress(limit, addr string) bool {
 // The chain of leaves at one key: the one that stands, then those held behind
 // it, at most one of each owner. All methods may be called on nil.
 
-// of returns owner's leaf in the chain, or nil.
-func (l *leaf) of(owner string) *leaf {
-	for l != nil && l.owner != owner {
-		l = l.held
+// of reports whether the chain has a leaf of owner.
+func (l *leaf) of(owner string) bool {
+	for ; l != nil; l = l.held {
+		if l.owner == owner {
+			return true
+		}
 	}
-	return l
+	return false
 }
 
 // with returns the chain with put in the place of its owner's leaf, or at the

@@ -224,11 +224,7 @@ func (tx *Txn) Put(route Route) {
 	if len(tx.errs) > valid || tx.check {
 		return
 	}
-	version := tx.base.version + 1
-	put := &leaf{key: key, route: route.clone(), owner: tx.owner.Name, targets: targets, version: version, since: version}
-	if stands := tx.base.root.find(key).of(tx.owner.Name); stands != nil {
-		put.since = stands.since
-	}
+	put := &leaf{key: key, route: route.clone(), owner: tx.owner.Name, targets: targets, version: tx.base.version + 1}
 	put.route.Host, put.route.Path = kept.Host, kept.Path
 	tx.set(key, tx.root.find(key).with(put))
 }
@@ -252,7 +248,7 @@ func (tx *Txn) DeleteKey(k Key) bool {
 // Has reports whether this owner has a route with the key k, be it held.
 func (tx *Txn) Has(k Key) bool {
 	key, _, err := k.canonical()
-	return err == nil && tx.root.find(key).of(tx.owner.Name) != nil
+	return err == nil && tx.root.find(key).of(tx.owner.Name)
 }
 
 // Active notes that the path of the key k was last used at a time, as a store
@@ -273,7 +269,7 @@ func (tx *Txn) Active(k Key, at time.Time) {
 // what is put again as it was is no change.
 func (tx *Txn) Clear() {
 	for _, l := range slices.Collect(tx.root.all("")) { // which this changes
-		if l.of(tx.owner.Name) != nil {
+		if l.of(tx.owner.Name) {
 			tx.delete(l.key)
 		}
 	}
@@ -281,7 +277,7 @@ func (tx *Txn) Clear() {
 
 func (tx *Txn) delete(key string) bool {
 	top := tx.root.find(key)
-	if top.of(tx.owner.Name) == nil {
+	if !top.of(tx.owner.Name) {
 		return false
 	}
 	tx.set(key, top.without(tx.owner.Name))

@@ -176,40 +176,6 @@ func TestOwners(t *testing.T) {
 	stands("")
 }
 
-// TestEntrySince: an owner's path is as old as the first of the routes that it
-// has had there without a break.
-func TestEntrySince(t *testing.T) {
-	var router slipswitch.Router
-	owner := &slipswitch.Owner{Name: "a"}
-	a, b, other := to("/a", "http://1"), to("/a", "http://2"), to("/b", "http://1")
-	put := func(r slipswitch.Route) slipswitch.Change { return slipswitch.Change{Put: &r} }
-	gone := slipswitch.Change{Delete: new(a.Key())}
-	for i, step := range []struct {
-		changes        []slipswitch.Change
-		version, since uint64
-	}{
-		{[]slipswitch.Change{put(a)}, 1, 1},
-		{[]slipswitch.Change{put(other)}, 1, 1},
-		{[]slipswitch.Change{put(b)}, 3, 1},
-		{[]slipswitch.Change{gone, put(a)}, 4, 1},
-		{[]slipswitch.Change{gone}, 0, 0},
-		{[]slipswitch.Change{put(a)}, 6, 6},
-	} {
-		if _, err := router.Apply(owner, step.changes...); err != nil {
-			t.Fatal(err)
-		}
-		if e, _ := router.Table().Of("a", a.Key()); e.Version != step.version || e.Since != step.since {
-			t.Errorf("step %d: version %d, since %d; want %d, %d", i, e.Version, e.Since, step.version, step.since)
-		}
-	}
-	if _, err := router.Apply(nil, put(b)); err != nil {
-		t.Fatal(err)
-	}
-	if e, _ := router.Table().Of("", a.Key()); !e.Held || e.Since != 7 {
-		t.Errorf("another owner's: %+v; want it held since 7", e)
-	}
-}
-
 func TestOwnerLimits(t *testing.T) {
 	owner := &slipswitch.Owner{
 		Name:  "team",

@@ -25,7 +25,6 @@ type leaf struct {
 	owner   string
 	targets []target // the route's upstreams, parsed
 	version uint64   // of the table in which it first stood
-	since   uint64   // of the table in which a route of the owner's first stood here
 	place   *place
 	held    *leaf // the next owner's route for this key, which follows this one
 }
@@ -183,10 +182,6 @@ type Entry struct {
 	// Version is that of the table in which the route first stood as it is.
 	Version uint64
 
-	// Since is that of the table from which on the owner has had a route here,
-	// this one or others before.
-	Since uint64
-
 	leaf *leaf
 }
 
@@ -220,8 +215,10 @@ func (t *Table) Of(owner string, k Key) (Entry, bool) {
 		return Entry{}, false
 	}
 	top := t.root.find(key)
-	if l := top.of(owner); l != nil {
-		return l.entry(l != top), true
+	for l := top; l != nil; l = l.held {
+		if l.owner == owner {
+			return l.entry(l != top), true
+		}
 	}
 	return Entry{}, false
 }
@@ -251,7 +248,7 @@ func entries(leaves iter.Seq[*leaf]) iter.Seq[Entry] {
 	}
 }
 
-func (l *leaf) entry(held bool) Entry { return Entry{&l.route, l.owner, held, l.version, l.since, l} }
+func (l *leaf) entry(held bool) Entry { return Entry{&l.route, l.owner, held, l.version, l} }
 
 // wildcardLabels returns how many labels stand behind the wildcard of the host
 // in a tree key, or 0 if there is none.

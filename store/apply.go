@@ -174,17 +174,14 @@ func (s *Sync) fill(tx *slipswitch.Txn, p plan, bad map[int]error) outcome {
 			}
 		}
 	}
-	before := s.Router.Table()
 	for name, owner := range o.owners {
 		held := len(owner.held)
-		for _, key := range owner.brake(gone[name], before, p, s.brakeTime()) {
+		for _, key := range owner.brake(gone[name], p, s.brakeTime()) {
 			remove(owner, key, -1)
 		}
 		o.held += max(len(owner.held)-held, 0)
-		if !s.synced {
-			owner.moments = nil // what comes first has stood for long, maybe
-		}
 	}
+	before := s.Router.Table()
 	anew := make(map[slipswitch.Key]bool) // of the disordered ones, those taken away
 	for i, e := range p.entries {
 		owner := o.owners[e.Owner]

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -13,12 +14,13 @@ import (
 
 // The brake holds deletions back that look like an accident: an emptied
 // directory, a wrong prefix, a restored backup, all leases lost at once.
-// Additions and changes are never held, nor are deletions of what came a moment
-// ago: a table may change all day. It works for each owner by itself.
+// Additions and changes are never held, and routes may come and go all day: what
+// counts is how many fewer there are than a moment ago. It works for each owner
+// by itself.
 
 const (
 	brakeRoutes = 100              // an owner with fewer has no brake
-	brakeWindow = 10 * time.Second // deletions within it count together: of what stood when it began
+	brakeWindow = 10 * time.Second // how long a moment ago may be
 	brakeGrain  = brakeWindow / 100
 )
 
@@ -26,17 +28,15 @@ const (
 type owned struct {
 	owner   *slipswitch.Owner
 	count   int      // routes in the router, those with held deletions too
-	moments []moment // of the window that had changes, oldest first
+	moments []moment // of the window, oldest first
 	held    map[slipswitch.Key]heldDeletion
 }
 
 // A moment is a grain long: a table that changes all day has thousands of
 // changes in the window.
 type moment struct {
-	at      time.Time
-	version uint64 // of the table that stood then
-	count   int    // of the owner's routes then
-	deleted int    // in it, of those that count
+	at   time.Time // of its first change
+	most int       // routes that there were before one of its changes
 }
 
 type heldDeletion struct {
@@ -50,23 +50,13 @@ func (o *owned) clone() *owned {
 	return &c
 }
 
-// brake is told which of the owner's routes in the table a plan would delete,
-// and holds them back or not. It returns those that the plan must delete besides
-// its own deletions: all of a full plan's that are not held, and those released
-// now.
-func (o *owned) brake(gone []slipswitch.Key, table *slipswitch.Table, p plan, hold time.Duration) (remove []slipswitch.Key) {
-	now := moment{at: p.now, version: table.Version(), count: o.count}
-	o.moments = slices.DeleteFunc(o.moments, func(m moment) bool { return now.at.Sub(m.at) >= brakeWindow+brakeGrain })
-	if n := len(o.moments); n == 0 || now.at.Sub(o.moments[n-1].at) >= brakeGrain {
-		o.moments = append(o.moments, now)
-	}
-	absent := make(map[slipswitch.Key]bool, len(gone)) // of them, those that count and are not held yet
+// brake is told which of the owner's routes a plan would delete, and holds
+// them back or not. It returns those that the plan must delete besides its own
+// deletions: all of a full plan's that are not held, and those released now.
+func (o *owned) brake(gone []slipswitch.Key, p plan, hold time.Duration) (remove []slipswitch.Key) {
+	absent := make(map[slipswitch.Key]bool, len(gone)) // of them, those not held yet
 	for _, key := range gone {
-		if e, _ := table.Of(o.owner.Name, key); e.Since <= o.moments[0].version {
-			absent[key] = true
-		} else if p.full {
-			remove = append(remove, key)
-		}
+		absent[key] = true
 	}
 	for key, held := range o.held {
 		still := !p.full || absent[key]
@@ -77,30 +67,37 @@ func (o *owned) brake(gone []slipswitch.Key, table *slipswitch.Table, p plan, ho
 		case held.revision <= p.confirmed, p.full && p.now.Sub(held.at) >= hold:
 			delete(o.held, key)
 			remove = append(remove, key)
-			now.count--
-			o.moments = append(o.moments[:0], now) // these were meant, and those before, too
+			o.moments = nil // what went before was meant, too
 		}
 	}
-	began, deleted := o.moments[0].count, len(absent)
-	for _, m := range o.moments {
-		deleted += m.deleted
-	}
+	count := o.count - len(remove)
+	most := o.most(p.now, count)
+	lost := most - count + len(absent)
 	switch {
 	case len(absent) == 0:
-	case hold >= 0 && (len(o.held) > 0 || began >= brakeRoutes && 2*deleted > began):
+	case hold >= 0 && (len(o.held) > 0 || most >= brakeRoutes && 2*lost > most):
 		if o.held == nil {
 			o.held = make(map[slipswitch.Key]heldDeletion)
 		}
 		for key := range absent {
 			o.held[key] = heldDeletion{p.now, p.position.Revision}
 		}
-	default:
-		o.moments[len(o.moments)-1].deleted += len(absent)
-		if p.full {
-			remove = slices.AppendSeq(remove, maps.Keys(absent))
-		}
+	case p.full:
+		remove = slices.AppendSeq(remove, maps.Keys(absent))
 	}
 	return remove
+}
+
+// most returns how many routes there have been at a time within the window, if
+// there are count now.
+func (o *owned) most(now time.Time, count int) int {
+	o.moments = slices.DeleteFunc(o.moments, func(m moment) bool { return now.Sub(m.at) >= brakeWindow+brakeGrain })
+	if n := len(o.moments); n == 0 || now.Sub(o.moments[n-1].at) >= brakeGrain {
+		o.moments = append(o.moments, moment{now, count})
+	} else {
+		o.moments[n-1].most = max(o.moments[n-1].most, count)
+	}
+	return slices.MaxFunc(o.moments, func(a, b moment) int { return cmp.Compare(a.most, b.most) }).most
 }
 
 func (s *Sync) brakeTime() time.Duration {

@@ -54,8 +54,8 @@ type Sync struct {
 	Route func(*slipswitch.Route)
 
 	// BrakeTime is how long deletions are held back that would, at once or
-	// within 10 s, delete more than half of at least 100 routes of an owner;
-	// what had no route before those 10 s does not count. If the source then still has none of them, they are made. Negative: there
+	// within 10 s, take more than half of at least 100 routes of an owner away;
+	// routes that come meanwhile make up for others. If the source then still has none of them, they are made. Negative: there
 	// is no brake. Zero: 5 min.
 	BrakeTime time.Duration
 
