@@ -77,17 +77,22 @@ func TestBrakeWithinWindow(t *testing.T) {
 	})
 }
 
+// comeAndGo has a route, named by a number, last for a moment, again and again.
+func (r *rig) comeAndGo(number, times int, every time.Duration) {
+	for i := range uint64(times) {
+		r.change(2+2*i, many("", number, number+1)...)
+		r.change(3+2*i, manyGone("", number, number+1)...)
+		time.Sleep(every)
+	}
+}
+
 // What the brake remembers of a table that changes all day does not grow with
 // the number of changes.
 func TestBrakeRemembersLittle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, new(store.Sync))
 		r.full(1, many("", 0, 4000)...)
-		for i := range uint64(3000) { // 250 a second, for 12 s
-			r.change(2+2*i, many("", 4000, 4001)...)
-			r.change(3+2*i, manyGone("", 4000, 4001)...)
-			time.Sleep(4 * time.Millisecond)
-		}
+		r.comeAndGo(4000, 3000, 4*time.Millisecond)
 		r.wantCount(4000, 0)
 		if n := r.Moments(""); n > 102 {
 			t.Errorf("%d moments of 10 s are remembered; want one for each 0.1 s at most", n)
@@ -101,11 +106,7 @@ func TestBrakeOfRoutesForMoments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, new(store.Sync))
 		r.full(1, many("", 0, 100)...)
-		for i := range uint64(1000) { // 50 a second, for 20 s
-			r.change(2+2*i, many("", 200, 201)...)
-			r.change(3+2*i, manyGone("", 200, 201)...)
-			time.Sleep(20 * time.Millisecond)
-		}
+		r.comeAndGo(200, 1000, 20*time.Millisecond)
 		r.wantCount(100, 0)
 		r.change(3000, many("", 200, 500)...)
 		r.change(3001, manyGone("", 200, 400)...) // half

@@ -55,8 +55,8 @@ type Sync struct {
 
 	// BrakeTime is how long deletions are held back that would, at once or
 	// within 10 s, take more than half of at least 100 routes of an owner away;
-	// routes that come meanwhile make up for others. If the source then still has none of them, they are made. Negative: there
-	// is no brake. Zero: 5 min.
+	// routes that come meanwhile make up for others. If the source then still
+	// has none of them, they are made. Negative: there is no brake. Zero: 5 min.
 	BrakeTime time.Duration
 
 	// MaxStale is for how long the table may be used without contact to the
