@@ -45,7 +45,7 @@ func (t *Tunnel) end(why Why, code uint16, text string) {
 	case WhyLoginExpired:
 		usual = 1008 // policy violation
 	}
-	t.pair.Close(splice.Why(why), cmp.Or(code, usual), cmp.Or(text, string(why)))
+	t.do(func(pair *splice.Pair) { pair.Close(splice.Why(why), cmp.Or(code, usual), cmp.Or(text, string(why))) })
 }
 
 // Drain ends the tunnels for which filter returns true (nil: all), and returns
@@ -94,7 +94,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		cut = ctx.Err()
 		for t := range p.Tunnels() {
-			t.pair.Cut(splice.Why(WhyShutdown))
+			t.do(func(pair *splice.Pair) { pair.Cut(splice.Why(WhyShutdown)) })
 		}
 	}
 	late := make(chan struct{})

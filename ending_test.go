@@ -1,12 +1,16 @@
 package slipswitch_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -398,6 +402,66 @@ func TestDrain(t *testing.T) {
 		g.wantReport(slipswitch.WhyDrain)
 	}
 	carries(client, far)
+}
+
+// TestEndWithThe101: a tunnel is among the open ones, and can be ended, when its
+// client has the 101.
+func TestEndWithThe101(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*slipswitch.Proxy, *slipswitch.Tunnel){
+		"drain": func(p *slipswitch.Proxy, _ *slipswitch.Tunnel) { p.Drain(nil, 0, 4001, "now") },
+		"close": func(_ *slipswitch.Proxy, t *slipswitch.Tunnel) { t.Close(4001, "now"); t.Close(4002, "later") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := tunneling(t)
+			p := new(slipswitch.Proxy)
+			var seen []*slipswitch.Tunnel
+			g := startHandler(t, p, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				p.ServeHTTP(afterWrite{w, func() {
+					for tunnel := range p.Tunnels() {
+						seen = append(seen, tunnel)
+						if got := tunnel.Traffic(); got != (slipswitch.Traffic{}) {
+							t.Errorf("it has carried %+v; want nothing", got)
+						}
+						end(p, tunnel)
+					}
+				}}, r)
+			}), route("/", u))
+			client, far := g.open("/", u)
+			for _, peer := range []*peer{client, far} {
+				if f, err := peer.frame(); err != nil || f.payload != "\x0f\xa1now" {
+					t.Errorf("got %+v, %v; want a Close frame with 4001", f, err)
+				}
+				peer.Close()
+			}
+			if r := g.report(); len(seen) != 1 || seen[0].ID() != r.Tunnel || r.How != slipswitch.HowPolicy {
+				t.Errorf("the open tunnels were %v, and the report %+v", seen, r)
+			}
+		})
+	}
+}
+
+// afterWrite calls then when the 101 has been written.
+type afterWrite struct {
+	http.ResponseWriter
+	then func()
+}
+
+func (w afterWrite) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	return &writtenOnce{Conn: conn, then: sync.OnceFunc(w.then)}, buffered, err
+}
+
+type writtenOnce struct {
+	net.Conn
+	then func()
+}
+
+func (c *writtenOnce) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.then()
+	return n, err
 }
 
 // The pace is even, whatever the window; a few are not kept waiting for a long one.

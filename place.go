@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/slipswitch/slipswitch/internal/splice"
 )
 
 // A place is what outlives a Route at one key: its activity and its open
@@ -37,7 +39,7 @@ func (p *place) lastActive() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for t := range p.tunnels {
-		last = latest(last, t.proxy.lastActive(t.pair.Stats()))
+		last = latest(last, t.proxy.lastActive(t.stats()))
 	}
 	return last
 }
@@ -109,10 +111,10 @@ func (p *place) add(t *Tunnel, l *leaf, anyway bool) bool {
 // its place now, instead of from, which may be nil.
 func (t *Tunnel) follow(from, to *leaf) {
 	if from == nil || from.route.IdleTimeout != to.route.IdleTimeout {
-		t.pair.SetIdleTimeout(to.route.IdleTimeout)
+		t.do(func(pair *splice.Pair) { pair.SetIdleTimeout(to.route.IdleTimeout) })
 	}
 	if from == nil || from.route.PingEvery != to.route.PingEvery {
-		t.pair.SetPingEvery(to.route.PingEvery)
+		t.do(func(pair *splice.Pair) { pair.SetPingEvery(to.route.PingEvery) })
 	}
 }
 

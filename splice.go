@@ -1,17 +1,11 @@
 package slipswitch
 
-import (
-	"time"
-
-	"github.com/slipswitch/slipswitch/internal/splice"
-)
+import "github.com/slipswitch/slipswitch/internal/splice"
 
 // This file is the seam to the engine: two connections in, one end out.
 
 // run hands a tunnel's connections to the engine.
-func (t *Tunnel) run(by *leaf, c splice.Config) {
-	p := t.proxy
-	t.opened = time.Now()
+func (t *Tunnel) run(c splice.Config) {
 	var end splice.End
 	c.Ended = func(e splice.End) {
 		end = e
@@ -19,11 +13,7 @@ func (t *Tunnel) run(by *leaf, c splice.Config) {
 			t.finish(e)
 		}
 	}
-	t.pair = p.engine.Start(c)
-	t.place = by.enter(p.Router, t)
-	if !p.tunnels.enter(t) {
-		t.shutDown() // that began meanwhile
-	}
+	t.carriedBy(t.proxy.engine.Start(c))
 	t.reauthorizeLater()
 	if !t.state.CompareAndSwap(tunnelStarting, tunnelOpen) {
 		t.finish(end)

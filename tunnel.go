@@ -24,8 +24,11 @@ type Tunnel struct {
 	value    any
 	opened   time.Time
 	place    *place
-	pair     *splice.Pair
 	state    atomic.Int32
+
+	mu    sync.Mutex
+	pair  *splice.Pair         // nil until the client has its 101
+	later []func(*splice.Pair) // what is to be done then
 
 	recheck   *time.Timer // for Proxy.Reauthorize; nil: none
 	departure *departure  // what is to end it; place.mu is held
@@ -62,7 +65,38 @@ func (t *Tunnel) Value() any { return t.value }
 func (t *Tunnel) Opened() time.Time { return t.opened }
 
 // Traffic returns what the tunnel has carried so far.
-func (t *Tunnel) Traffic() Traffic { return trafficOf(t.pair.Stats()) }
+func (t *Tunnel) Traffic() Traffic { return trafficOf(t.stats()) }
+
+func (t *Tunnel) stats() splice.Stats {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pair == nil {
+		return splice.Stats{}
+	}
+	return t.pair.Stats()
+}
+
+// do calls f with what carries the tunnel: at once, or as soon as it is there.
+func (t *Tunnel) do(f func(*splice.Pair)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pair == nil {
+		t.later = append(t.later, f)
+		return
+	}
+	f(t.pair)
+}
+
+// carriedBy does what was to be done later.
+func (t *Tunnel) carriedBy(pair *splice.Pair) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pair = pair
+	for _, f := range t.later {
+		f(pair)
+	}
+	t.later = nil
+}
 
 // Traffic is what a tunnel has carried. Messages are WebSocket messages, 0 in
 // a tunnel whose bytes are not looked at.
@@ -90,14 +124,14 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// A registry knows the open tunnels of a Proxy.
+// A registry knows the tunnels of a Proxy from just before the client is sent
+// its 101: whoever has that is in every list.
 type registry struct {
-	mu      sync.Mutex
-	open    map[uint64]*Tunnel
-	opening int           // reserved, but not in open yet
-	last    uint64        // the last ID
-	shut    bool          // no more tunnels
-	empty   chan struct{} // closed when the last has ended; nil while nobody waits for that
+	mu    sync.Mutex
+	open  map[uint64]*Tunnel
+	last  uint64        // the last ID
+	shut  bool          // no more tunnels
+	empty chan struct{} // closed when the last has ended; nil while nobody waits for that
 }
 
 // closed reports whether no more tunnels may be opened.
@@ -134,43 +168,26 @@ func (g *registry) close() <-chan struct{} {
 }
 
 func (g *registry) settle() {
-	if g.empty != nil && len(g.open)+g.opening == 0 {
+	if g.empty != nil && len(g.open) == 0 {
 		close(g.empty)
 		g.empty = nil
 	}
 }
 
-// reserve announces a tunnel unless no more may be opened. Either enter or
-// forgo follows: what waits for the last tunnel waits for that, too.
-func (g *registry) reserve() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.shut {
-		g.opening++
-	}
-	return !g.shut
-}
-
-// forgo takes back what was reserved.
-func (g *registry) forgo() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.opening--
-	g.settle()
-}
-
-// enter gives a reserved tunnel its ID, and reports whether it may stay.
+// enter gives a tunnel its ID, unless no more may be opened.
 func (g *registry) enter(t *Tunnel) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.opening--
+	if g.shut {
+		return false
+	}
 	if g.open == nil {
 		g.open = make(map[uint64]*Tunnel)
 	}
 	g.last++
 	t.id = g.last
 	g.open[t.id] = t
-	return !g.shut
+	return true
 }
 
 func (g *registry) leave(t *Tunnel) {

@@ -162,17 +162,20 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 		client:   r.Header.Get("X-Real-Ip"),
 		upstream: h.target.String(),
 		listed:   x.match.leaf.lists(h.target),
+		opened:   time.Now(),
 	}
 	if p.TunnelValue != nil {
 		t.value = p.TunnelValue(r)
 	}
-	if !p.tunnels.reserve() {
+	if !p.tunnels.enter(t) {
 		p.fail(w, r, shuttingDown())
 		return
 	}
+	t.place = x.match.leaf.enter(p.Router, t)
 	defer func() {
 		if !h.opened {
-			p.tunnels.forgo()
+			t.place.leave(p.Router, t)
+			p.tunnels.leave(t)
 		}
 	}()
 	head := switchHead(w.Header(), h.response.Header, x.upgrade)
@@ -192,7 +195,7 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
 	first, _ := h.reader.Peek(h.reader.Buffered())
 	route := x.match.Route
-	t.run(x.match.leaf, splice.Config{
+	t.run(splice.Config{
 		Client: conn, Upstream: h.conn,
 		FromClient: early, FromUpstream: first,
 		Opaque:       x.opaque,

@@ -118,7 +118,7 @@ func BenchmarkDrain(b *testing.B) {
 			leaving = append(leaving, quantile(others(b, gateway.addr, moment), 0.99)/quantile(quiet, 0.99))
 			time.Sleep(moment / 4)
 		}
-		all.wait(2 * rounds * group)
+		all.wait(b, 2*rounds*group)
 
 		all = new(clients)
 		all.open(b, gateway.addr, "/ide", n)
@@ -128,7 +128,7 @@ func BenchmarkDrain(b *testing.B) {
 		begin := time.Now()
 		drain("/ide", window)
 		seconds := make([]float64, window/time.Second+15)
-		for _, at := range all.wait(n) {
+		for _, at := range all.wait(b, n) {
 			seconds[int(at.Sub(begin)/time.Second)]++
 		}
 		slices.Sort(drained)
@@ -200,10 +200,16 @@ func (c *clients) leave(path string, window time.Duration) {
 	}
 }
 
-// wait returns when each of n has ended.
-func (c *clients) wait(n int) (ends []time.Time) {
+// wait returns when each of n has ended, which must be within a minute.
+func (c *clients) wait(b *testing.B, n int) (ends []time.Time) {
+	late := time.After(time.Minute)
 	for range n {
-		ends = append(ends, <-c.closed)
+		select {
+		case end := <-c.closed:
+			ends = append(ends, end)
+		case <-late:
+			b.Fatalf("%d of %d tunnels have not ended", n-len(ends), n)
+		}
 	}
 	return ends
 }
