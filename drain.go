@@ -140,7 +140,7 @@ func spread(stop <-chan struct{}, tunnels []*Tunnel, window time.Duration, end f
 	share := min(window/time.Duration(max(len(tunnels), 1)), slowest)
 	begin := time.Now()
 	for i, t := range tunnels {
-		if t.state.Load() == tunnelEnded {
+		if t.hasEnded() {
 			continue
 		}
 		if share > 0 {

@@ -17,19 +17,25 @@ func (p *Proxy) reauthorizeEvery() time.Duration {
 	return 5 * time.Minute
 }
 
-// reauthorizeLater has the tunnel asked about in its time. That of tunnels which
-// were opened together is not the same.
+// reauthorizeLater has the tunnel asked about for the first time: not together
+// with those that were opened together with it.
 func (t *Tunnel) reauthorizeLater() {
-	if t.proxy.Reauthorize == nil {
-		return
-	}
 	every := t.proxy.reauthorizeEvery()
-	t.recheck = time.AfterFunc(every-rand.N(every/2+1), t.reauthorize)
+	t.reauthorizeIn(every - rand.N(every/2+1))
+}
+
+// reauthorizeIn has the tunnel asked about after a time, if it is there by then.
+func (t *Tunnel) reauthorizeIn(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.proxy.Reauthorize != nil && !t.ended {
+		t.recheck = time.AfterFunc(d, t.reauthorize)
+	}
 }
 
 // reauthorize asks whether the tunnel may stay.
 func (t *Tunnel) reauthorize() {
-	if t.state.Load() == tunnelEnded {
+	if t.hasEnded() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), reauthorizeWait)
@@ -42,14 +48,13 @@ func (t *Tunnel) reauthorize() {
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		t.proxy.log().Info("slipswitch: a tunnel may not stay", "tunnel", t.id, "route", t.match.String(), "error", err)
 		t.end(WhyLoginExpired, 0, "")
-	case t.state.Load() != tunnelEnded:
-		every := t.proxy.reauthorizeEvery()
-		t.recheck.Reset(every - every/20 + rand.N(every/10+1))
+		return
 	}
+	every := t.proxy.reauthorizeEvery()
+	t.reauthorizeIn(every - every/20 + rand.N(every/10+1))
 }
 
 // ask has a goroutine of its own, since the hook may hang or panic.

@@ -4,28 +4,22 @@ import "github.com/slipswitch/slipswitch/internal/splice"
 
 // This file is the seam to the engine: two connections in, one end out.
 
-// run hands a tunnel's connections to the engine.
+// run hands a tunnel's connections to the engine. The tunnel may have finished
+// when it returns.
 func (t *Tunnel) run(c splice.Config) {
-	var end splice.End
-	c.Ended = func(e splice.End) {
-		end = e
-		if !t.state.CompareAndSwap(tunnelStarting, tunnelEnded) {
-			t.finish(e)
-		}
-	}
-	t.carriedBy(t.proxy.engine.Start(c))
+	c.Ended = t.finish
 	t.reauthorizeLater()
-	if !t.state.CompareAndSwap(tunnelStarting, tunnelOpen) {
-		t.finish(end)
-	}
+	t.carriedBy(t.proxy.engine.Start(c))
 }
 
 // finish is called once, when both connections are closed.
 func (t *Tunnel) finish(end splice.End) {
-	t.state.Store(tunnelEnded)
+	t.mu.Lock()
+	t.ended = true
 	if t.recheck != nil {
 		t.recheck.Stop()
 	}
+	t.mu.Unlock()
 	t.place.use(t.proxy.lastActive(end.Stats))
 	t.choice.end()
 	t.place.leave(t.proxy.Router, t)

@@ -4,7 +4,6 @@ import (
 	"iter"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/slipswitch/slipswitch/internal/splice"
@@ -24,22 +23,15 @@ type Tunnel struct {
 	value    any
 	opened   time.Time
 	place    *place
-	state    atomic.Int32
 
-	mu    sync.Mutex
-	pair  *splice.Pair         // nil until the client has its 101
-	later []func(*splice.Pair) // what is to be done then
+	mu      sync.Mutex
+	pair    *splice.Pair         // nil until the client has its 101
+	later   []func(*splice.Pair) // what is to be done then
+	recheck *time.Timer          // for Proxy.Reauthorize; nil: none
+	ended   bool
 
-	recheck   *time.Timer // for Proxy.Reauthorize; nil: none
-	departure *departure  // what is to end it; place.mu is held
+	departure *departure // what is to end it; place.mu is held
 }
-
-// States of a tunnel. It may end before its start has returned.
-const (
-	tunnelStarting = iota
-	tunnelOpen
-	tunnelEnded
-)
 
 // ID is unique in the Proxy, and grows with each tunnel.
 func (t *Tunnel) ID() uint64 { return t.id }
@@ -79,23 +71,31 @@ func (t *Tunnel) stats() splice.Stats {
 // do calls f with what carries the tunnel: at once, or as soon as it is there.
 func (t *Tunnel) do(f func(*splice.Pair)) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.pair == nil {
+	pair := t.pair
+	if pair == nil {
 		t.later = append(t.later, f)
-		return
 	}
-	f(t.pair)
+	t.mu.Unlock()
+	if pair != nil {
+		f(pair)
+	}
 }
 
 // carriedBy does what was to be done later.
 func (t *Tunnel) carriedBy(pair *splice.Pair) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.pair = pair
-	for _, f := range t.later {
+	later := t.later
+	t.pair, t.later = pair, nil
+	t.mu.Unlock()
+	for _, f := range later {
 		f(pair)
 	}
-	t.later = nil
+}
+
+func (t *Tunnel) hasEnded() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ended
 }
 
 // Traffic is what a tunnel has carried. Messages are WebSocket messages, 0 in
