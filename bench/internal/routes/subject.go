@@ -242,6 +242,7 @@ type Stormed struct {
 // Storm looks up on all cores, each lookup timed by itself. A table that is not
 // live is built anew with all the changes since, and swapped, without a rest.
 func (s *Subject) Storm(storm Storm, done *Stormed) error {
+	list := s.asked("uniform")
 	begin := time.Now()
 	stop := make(chan struct{})
 	var writer sync.WaitGroup
@@ -252,17 +253,19 @@ func (s *Subject) Storm(storm Storm, done *Stormed) error {
 	var mu sync.Mutex
 	var readers sync.WaitGroup
 	all := hdrhistogram.New(1, int64(time.Minute), 3)
-	list := s.asked("uniform")
 	for core := range runtime.GOMAXPROCS(0) {
 		readers.Go(func() {
 			a, own := newAsker(), hdrhistogram.New(1, int64(time.Minute), 3)
 			count := core * len(list) / 2
-			for last := time.Now(); last.Sub(begin) < storm.For; count++ {
+			for last := time.Now(); ; count++ {
 				q := &list[count%len(list)]
 				(*s.table.Load()).lookup(a, q.host, q.path)
 				now := time.Now()
 				own.RecordValue(int64(now.Sub(last)))
 				last = now
+				if now.Sub(begin) >= storm.For {
+					break // at least one was asked, however late this began
+				}
 			}
 			mu.Lock()
 			defer mu.Unlock()
