@@ -20,13 +20,13 @@ import (
 // rig is several gateways before one backend.
 type rig struct {
 	b        *testing.B
-	backend  net.Listener
+	backend  *net.TCPListener
 	gateways map[string]*gateway
 	modes    []string
 }
 
 func newRig(b *testing.B, modes ...string) *rig {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -38,13 +38,16 @@ func newRig(b *testing.B, modes ...string) *rig {
 	return r
 }
 
-// open returns both peers of a new tunnel through a gateway.
+// open returns both peers of a new tunnel through a gateway. No benchmark needs one for longer than five minutes:
+// what has not come over it by then does not come.
 func (r *rig) open(mode string) (client, upstream net.Conn) {
 	r.b.Helper()
-	client, err := net.Dial("tcp", r.gateways[mode].addr)
+	client, err := net.DialTimeout("tcp", r.gateways[mode].addr, wait)
 	if err != nil {
 		r.b.Fatal(err)
 	}
+	late := time.Now().Add(5 * time.Minute)
+	client.SetDeadline(late)
 	if mode == "tls" {
 		secured := tls.Client(client, &tls.Config{InsecureSkipVerify: true})
 		if err := secured.Handshake(); err != nil {
@@ -52,10 +55,11 @@ func (r *rig) open(mode string) (client, upstream net.Conn) {
 		}
 		client = secured
 	}
-	upstream, err = r.backend.Accept()
-	if err != nil {
-		r.b.Fatal(err)
+	r.backend.SetDeadline(time.Now().Add(wait))
+	if upstream, err = r.backend.Accept(); err != nil {
+		r.b.Fatalf("the gateway does not connect to its backend: %v", err)
 	}
+	upstream.SetDeadline(late)
 	r.b.Cleanup(func() {
 		client.Close()
 		upstream.Close()
@@ -121,7 +125,9 @@ func BenchmarkLargeMessages(b *testing.B) {
 								upstreams[mode].Write(msg)
 							}
 						}()
-						io.CopyN(onlyWriter{}, clients[mode], int64(total/size*len(msg)))
+						if n, err := io.CopyN(onlyWriter{}, clients[mode], int64(total/size*len(msg))); err != nil {
+							b.Fatalf("%s: %d bytes, then %v", mode, n, err)
+						}
 					}).Seconds() * (1 << 30) / total
 				}))
 			}
@@ -239,6 +245,7 @@ func BenchmarkGreedyNeighbour(b *testing.B) {
 			}()
 			received := make(chan int64, 1)
 			done := make(chan struct{})
+			greedyClient.SetReadDeadline(time.Time{})
 			go func() {
 				defer close(done)
 				got, want := int64(0), int64(-1)
@@ -246,9 +253,13 @@ func BenchmarkGreedyNeighbour(b *testing.B) {
 				for got != want {
 					n, err := greedyClient.Read(buffer)
 					got += int64(n)
+					if want >= 0 && err != nil {
+						b.Errorf("%s: %d of %d bytes, then %v", mode, got, want, err)
+						return
+					}
 					if err != nil { // a deadline: the sender has stopped
-						greedyClient.SetReadDeadline(time.Time{})
 						want = <-received
+						greedyClient.SetReadDeadline(time.Now().Add(wait))
 					}
 				}
 			}()

@@ -125,6 +125,7 @@ type gateway struct {
 	t      testing.TB
 	addr   string
 	input  io.WriteCloser
+	pipe   *os.File
 	output *bufio.Scanner
 	errors bytes.Buffer
 	stop   func() // ends it; errors is complete then
@@ -146,12 +147,13 @@ func startGateway(t testing.TB, mode string, backend net.Addr, adapt ...func(*ex
 	}
 	g.input, _ = cmd.StdinPipe()
 	output, _ := cmd.StdoutPipe()
-	g.output = bufio.NewScanner(output)
+	g.pipe, g.output = output.(*os.File), bufio.NewScanner(output)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	g.stop = sync.OnceFunc(func() {
 		g.input.Close()
+		defer time.AfterFunc(wait, func() { cmd.Process.Kill() }).Stop()
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("gateway: %v\n%s", err, &g.errors)
 		}
@@ -164,9 +166,10 @@ func startGateway(t testing.TB, mode string, backend net.Addr, adapt ...func(*ex
 func (g *gateway) ask(line string) string {
 	g.t.Helper()
 	fmt.Fprintln(g.input, line)
+	g.pipe.SetReadDeadline(time.Now().Add(wait))
 	if !g.output.Scan() {
 		g.stop()
-		g.t.Fatalf("gateway is gone: %s", &g.errors)
+		g.t.Fatalf("gateway: no answer to %q: %v\n%s", line, g.output.Err(), &g.errors)
 	}
 	return g.output.Text()
 }
