@@ -60,46 +60,51 @@ func request(path string) []byte {
 	return []byte("GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")
 }
 
-// do sends a request and returns the answer's status. A connection that the
-// gateway has meanwhile closed is made again, once.
-func (c *client) do(ctx context.Context, request []byte) (int, error) {
-	kept := c.conn != nil
-	status, err := c.try(ctx, request)
-	if err != nil && kept && ctx.Err() == nil {
-		status, err = c.try(ctx, request)
-	}
+// status sends a request and returns the status of its answer.
+func (c *client) status(ctx context.Context, request []byte) (status int, err error) {
+	err = c.do(ctx, request, func() (last bool, err error) {
+		var length int
+		status, length, last, err = readHead(c.in)
+		if err == nil && length < 0 {
+			err = errors.New("an answer without Content-Length")
+		}
+		if err == nil {
+			_, err = c.in.Discard(length)
+		}
+		return last, err
+	})
 	return status, err
 }
 
-func (c *client) try(ctx context.Context, request []byte) (status int, err error) {
+// do sends a request and calls read for its answer, which returns whether it is
+// the connection's last. A connection that the gateway has meanwhile closed is
+// made again, once.
+func (c *client) do(ctx context.Context, request []byte, read func() (last bool, err error)) error {
+	kept := c.conn != nil
+	err := c.try(ctx, request, read)
+	if err != nil && kept && ctx.Err() == nil {
+		err = c.try(ctx, request, read)
+	}
+	return err
+}
+
+func (c *client) try(ctx context.Context, request []byte, read func() (last bool, err error)) error {
 	if c.conn == nil {
-		if c.conn, err = dial(ctx, c.addr); err != nil {
-			c.conn = nil
-			return 0, err
+		conn, err := dial(ctx, c.addr)
+		if err != nil {
+			return err
 		}
-		c.in = bufio.NewReader(c.conn)
+		c.conn, c.in = conn, bufio.NewReader(conn)
 	}
-	keep := false
-	defer func() {
-		if !keep {
-			c.close()
-		}
-	}()
-	if _, err := c.conn.Write(request); err != nil {
-		return 0, err
+	last := true
+	_, err := c.conn.Write(request)
+	if err == nil {
+		last, err = read()
 	}
-	status, length, last, err := readHead(c.in)
-	if err != nil {
-		return 0, err
+	if last || err != nil {
+		c.close()
 	}
-	if length < 0 {
-		return status, errors.New("an answer without Content-Length")
-	}
-	if _, err := c.in.Discard(length); err != nil {
-		return 0, err
-	}
-	keep = !last
-	return status, nil
+	return err
 }
 
 // readHead reads an answer up to its body.

@@ -5,7 +5,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"time"
 )
 
 // chpPeer is JupyterHub's configurable-http-proxy, changed over its REST API.
@@ -29,11 +28,12 @@ var chpPeer = &peer{
 		cmd := exec.Command(program, "--ip", ip, "--port", port, "--api-ip", apiIP, "--api-port", apiPort,
 			"--log-level", "error", "--no-prepend-path", "--keep-alive-timeout", "620000")
 		cmd.Env = append(os.Environ(), "NODE_ENV=production")
-		g, err := startCommand(ctx, s.addr, s.dir, cmd)
+		g, err := startCommand(ctx, s.admin, s.dir, cmd) // which it listens on last
 		if err != nil {
 			return nil, err
 		}
-		var apis [4]*api
+		g.addr = s.addr
+		var apis [4]*client
 		for i := range apis {
 			apis[i] = newAPI(g, s.admin)
 		}
@@ -51,13 +51,6 @@ var chpPeer = &peer{
 				}
 				return nil
 			})
-		}
-		for range 100 { // its API listens a moment later
-			if conn, err := net.Dial("tcp", s.admin); err == nil {
-				conn.Close()
-				break
-			}
-			time.Sleep(20 * time.Millisecond)
 		}
 		if err := g.change(ctx, s.routes, nil); err != nil {
 			g.stop()

@@ -28,7 +28,7 @@ var change = &scenario{
 			}
 			for {
 				c := client{addr: g.addr}
-				status, err := c.do(ctx, request(route+"/"))
+				status, err := c.status(ctx, request(route+"/"))
 				c.close()
 				if err == nil && status == 200 {
 					break

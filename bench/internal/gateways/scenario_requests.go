@@ -97,7 +97,7 @@ func (s *site) openLoop(ctx context.Context, g *gateway, rate int, during time.D
 
 // get wants a page from a route.
 func (c *client) get(ctx context.Context, route string) error {
-	status, err := c.do(ctx, request(route+"/static/app.js"))
+	status, err := c.status(ctx, request(route+"/static/app.js"))
 	if err == nil && status != 200 {
 		err = fmt.Errorf("GET %s: %d", route, status)
 	}
