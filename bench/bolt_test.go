@@ -47,8 +47,10 @@ func followBolt(b *testing.B, path string) *store.Sync {
 	var running sync.WaitGroup
 	running.Go(func() { routes.Run(ctx) })
 	b.Cleanup(func() { cancel(); running.Wait(); s.Close() })
-	if err := routes.Wait(ctx, 0); err != nil {
-		b.Fatal(err)
+	soon, done := context.WithTimeout(ctx, patience)
+	defer done()
+	if err := routes.Wait(soon, 0); err != nil {
+		b.Fatalf("the routes of the file: %v", err)
 	}
 	return routes
 }
@@ -61,7 +63,7 @@ type keptConn struct {
 
 func dialKept(b *testing.B, addr string) *keptConn {
 	b.Helper()
-	conn, err := net.Dial("tcp", addr)
+	conn, err := dial(addr)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -175,15 +177,11 @@ func BenchmarkBoltStart(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			for ready := false; !ready; {
-				response, err := http.Get("http://" + g.admin + "/readyz")
-				if err != nil {
-					b.Fatal(err)
+			for g.call(b.Context(), "GET", "/readyz", nil, nil) != nil {
+				if time.Since(begin) > patience {
+					b.Fatalf("not ready after %v", patience)
 				}
-				response.Body.Close()
-				if ready = response.StatusCode == http.StatusOK; !ready {
-					time.Sleep(time.Millisecond)
-				}
+				time.Sleep(time.Millisecond)
 			}
 			took = append(took, time.Since(begin).Seconds())
 			var status struct{ Routes int }

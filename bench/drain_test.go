@@ -94,7 +94,7 @@ func BenchmarkDrain(b *testing.B) {
 	for b.Loop() {
 		gateway := start(b, "drainer", start(b, "closers").addr)
 		drain := func(path string, window time.Duration) {
-			response, err := http.Get("http://" + gateway.addr + "/drain?path=" + path + "&window=" + window.String())
+			response, err := web.Get("http://" + gateway.addr + "/drain?path=" + path + "&window=" + window.String())
 			if err != nil || response.StatusCode != 200 {
 				b.Fatal(response, err)
 			}
@@ -129,7 +129,7 @@ func BenchmarkDrain(b *testing.B) {
 		drain("/ide", window)
 		seconds := make([]float64, window/time.Second+15)
 		for _, at := range all.wait(b, n) {
-			seconds[int(at.Sub(begin)/time.Second)]++
+			seconds[min(int(at.Sub(begin)/time.Second), len(seconds)-1)]++
 		}
 		slices.Sort(drained)
 		slices.Sort(leaving)
@@ -161,7 +161,7 @@ func (c *clients) open(b *testing.B, addr, path string, n int) {
 		tokens <- struct{}{}
 		opening.Go(func() {
 			defer func() { <-tokens }()
-			conn, err := net.Dial("tcp", addr)
+			conn, err := dial(addr)
 			if err != nil {
 				b.Error(err)
 				return
@@ -169,7 +169,7 @@ func (c *clients) open(b *testing.B, addr, path string, n int) {
 			io.WriteString(conn, upgradeTo(path))
 			in := bufio.NewReaderSize(conn, 256)
 			if response, err := http.ReadResponse(in, nil); err != nil || response.StatusCode != 101 {
-				b.Errorf("%v %v", response, err)
+				b.Errorf("the answer to an upgrade: %v, %v", response, err)
 				return
 			}
 			c.mu.Lock()
@@ -221,7 +221,7 @@ func others(b *testing.B, addr string, during time.Duration) (took []time.Durati
 	end := time.Now().Add(during)
 	for range 4 {
 		wg.Go(func() {
-			conn, err := net.Dial("tcp", addr)
+			conn, err := dial(addr)
 			if err != nil {
 				b.Error(err)
 				return
@@ -236,7 +236,7 @@ func others(b *testing.B, addr string, during time.Duration) (took []time.Durati
 				io.WriteString(conn, "GET /plain HTTP/1.1\r\nHost: ide.example.com\r\n\r\n")
 				response, err := http.ReadResponse(in, nil)
 				if err != nil || response.StatusCode != 200 {
-					b.Errorf("%v %v", response, err)
+					b.Errorf("the answer to a request: %v, %v", response, err)
 					return
 				}
 				io.Copy(io.Discard, response.Body)
@@ -273,7 +273,7 @@ func BenchmarkRefusedUpgrades(b *testing.B) {
 						time.Sleep(time.Duration(ahead * float64(time.Second)))
 					}
 					sent.Add(1)
-					conn, err := net.Dial("tcp", gateway.addr)
+					conn, err := dial(gateway.addr)
 					if err != nil {
 						b.Error(err)
 						return
@@ -281,7 +281,7 @@ func BenchmarkRefusedUpgrades(b *testing.B) {
 					io.WriteString(conn, upgradeTo("/refused"))
 					response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 					if err != nil || response.StatusCode != 403 {
-						b.Errorf("%v %v", response, err)
+						b.Errorf("the answer to an upgrade: %v, %v", response, err)
 						conn.Close()
 						return
 					}

@@ -41,7 +41,7 @@ func startEtcd(b *testing.B) string {
 	}
 	b.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		response, err := http.Get(client + "/health")
+		response, err := web.Get(client + "/health")
 		if err != nil {
 			continue
 		}
@@ -129,6 +129,10 @@ func BenchmarkEtcdChange(b *testing.B) {
 						}
 						if status == http.StatusOK {
 							break
+						}
+						if time.Since(begin) > patience {
+							b.Errorf("%s: %d, %v after the change", path, status, patience)
+							return
 						}
 						time.Sleep(time.Millisecond) // so much the figure is too high
 					}

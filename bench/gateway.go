@@ -78,6 +78,10 @@ func startGateway(ctx context.Context, program string, logged func(line map[stri
 		return g, nil
 	case <-g.ended:
 		return nil, fmt.Errorf("the gateway does not start: %v", g.err)
+	case <-time.After(patience):
+		g.cmd.Process.Kill()
+		<-g.ended
+		return nil, fmt.Errorf("the gateway does not serve within %v", patience)
 	}
 }
 
@@ -94,7 +98,7 @@ func (g *gateway) stop() error {
 	}
 }
 
-// call asks the admin API.
+// call asks the admin API, and wants a 2xx.
 func (g *gateway) call(ctx context.Context, method, path string, body, answer any) error {
 	var encoded []byte
 	if body != nil {
@@ -103,6 +107,8 @@ func (g *gateway) call(ctx context.Context, method, path string, body, answer an
 			return err
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, method, "http://"+g.admin+path, bytes.NewReader(encoded))
 	if err != nil {
 		return err

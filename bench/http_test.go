@@ -4,7 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
+	"math"
 	"net/http"
 	"runtime"
 	"slices"
@@ -24,7 +24,7 @@ func load(b *testing.B, addr string, n int, during time.Duration) (took []time.D
 	end := time.Now().Add(during)
 	for c := range 32 {
 		wg.Go(func() {
-			conn, err := net.Dial("tcp", addr)
+			conn, err := dial(addr)
 			if err != nil {
 				b.Error(err)
 				return
@@ -37,7 +37,7 @@ func load(b *testing.B, addr string, n int, during time.Duration) (took []time.D
 				fmt.Fprintf(conn, "GET %s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n", routePath(i*7919%n), fourSegments, host)
 				response, err := http.ReadResponse(in, nil)
 				if err != nil || response.StatusCode != 200 {
-					b.Errorf("%v %v", response, err)
+					b.Errorf("the answer to a request: %v, %v", response, err)
 					return
 				}
 				io.Copy(io.Discard, response.Body)
@@ -108,6 +108,9 @@ func BenchmarkHTTPDuringChanges(b *testing.B) {
 }
 
 func quantile(took []time.Duration, q float64) float64 {
+	if len(took) == 0 {
+		return math.NaN() // why has been told
+	}
 	slices.Sort(took)
 	return float64(took[int(float64(len(took)-1)*q)])
 }

@@ -291,7 +291,13 @@ func (s *seat) open(ctx context.Context) (far *net.TCPConn, err error) {
 	if s.process != nil {
 		return nil, nil
 	}
-	return <-s.arrived, nil
+	select {
+	case far = <-s.arrived:
+		far.SetReadDeadline(time.Now().Add(patience))
+		return far, nil
+	case <-time.After(patience):
+		return nil, errors.New("the upstream has no end of a socket that has its 101")
+	}
 }
 
 const (

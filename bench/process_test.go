@@ -129,6 +129,19 @@ type process struct {
 	stop func()
 }
 
+// dial connects to a process. No benchmark needs a connection for longer than
+// five minutes: what has not come over it by then does not come.
+func dial(addr string) (net.Conn, error) {
+	conn, err := net.DialTimeout("tcp", addr, patience)
+	if err == nil {
+		err = conn.SetDeadline(time.Now().Add(5 * time.Minute))
+	}
+	return conn, err
+}
+
+// web is for requests that are no load.
+var web = &http.Client{Timeout: patience}
+
 func start(b *testing.B, role ...any) *process {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "SLIPSWITCH_ROLE="+strings.TrimSpace(fmt.Sprintln(role...)))
@@ -144,7 +157,11 @@ func start(b *testing.B, role ...any) *process {
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
-	stop := sync.OnceFunc(func() { stdin.Close(); cmd.Wait() })
+	stop := sync.OnceFunc(func() {
+		stdin.Close()
+		defer time.AfterFunc(patience, func() { cmd.Process.Kill() }).Stop()
+		cmd.Wait()
+	})
 	b.Cleanup(stop)
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {

@@ -185,6 +185,7 @@ func (s *soak) carry(e *end, in io.Reader, sends, receives *stream) {
 func (s *soak) send(e *end, sends *stream, before string) error {
 	header, payload := sends.frame()
 	parts := net.Buffers{[]byte(before), header, payload}
+	e.conn.SetWriteDeadline(time.Now().Add(patience))
 	n, err := parts.WriteTo(e.conn)
 	e.sent.Add(max(0, n-int64(len(before))))
 	s.messages.Add(1)

@@ -165,7 +165,7 @@ func certificate(b *testing.B) []string {
 func (s *subject) open(b *testing.B, n int) []net.Conn {
 	conns := make([]net.Conn, n)
 	inParallel(n, func(i int) {
-		conn, err := net.Dial("tcp", s.addr)
+		conn, err := dial(s.addr)
 		if err == nil && s.secure {
 			conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 		}
@@ -226,7 +226,7 @@ func exchange(b *testing.B, conn net.Conn, size, times int) {
 			_, err = io.ReadFull(conn, answer)
 		}
 		if err != nil {
-			b.Error(err)
+			b.Errorf("a message of %d bytes and its answer: %v", size, err)
 			return
 		}
 	}

@@ -40,7 +40,7 @@ func BenchmarkBatch(b *testing.B) {
 // a million routes, without a garbage collection on demand.
 func BenchmarkMillion(b *testing.B) {
 	for b.Loop() {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestMillionChild$")
+		cmd := exec.Command(os.Args[0], "-test.run=^TestMillionChild$", "-test.timeout=5m")
 		cmd.Env = append(os.Environ(), "SLIPSWITCH_MILLION=1")
 		out, err := cmd.Output()
 		if err != nil {

@@ -124,7 +124,7 @@ func startCommand(ctx context.Context, addr, dir string, cmd *exec.Cmd) (*gatewa
 	g := &gateway{addr: addr, pid: cmd.Process.Pid, stop: func() { killAll(cmd.Process.Pid); <-ended }}
 	for {
 		var conn net.Conn
-		if conn, err = net.Dial("tcp", addr); err == nil {
+		if conn, err = new(net.Dialer).DialContext(ctx, "tcp", addr); err == nil {
 			conn.Close()
 			return g, nil
 		}

@@ -3,6 +3,7 @@ package gateways
 import (
 	"bufio"
 	"context"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -78,7 +79,11 @@ func (l *lockedMap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func serveBare(addr, admin string) error {
 	routes := &lockedMap{m: map[string]*url.URL{}}
 	failed := make(chan error, 2)
-	go func() { failed <- http.ListenAndServe(admin, routes) }()
+	l, err := net.Listen("tcp", admin)
+	if err != nil {
+		return err
+	}
+	go func() { failed <- http.Serve(l, routes) }()
 	type target struct{}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -101,14 +106,6 @@ func serveBare(addr, admin string) error {
 		}
 		proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), target{}, to)))
 	})
-	// The first listener is up before this one, which is waited for.
-	for range 100 {
-		if response, err := http.Get("http://" + admin); err == nil {
-			response.Body.Close()
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
 	go func() { failed <- http.ListenAndServe(addr, handler) }()
 	return <-failed
 }

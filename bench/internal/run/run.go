@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -175,7 +176,13 @@ func (r *Run) measure(ctx context.Context, c Case, peer string) (row Row) {
 		defer func() { row.Noise = watch.noise() }()
 	}
 	var err error
-	if row.Values, row.Series, err = c.Measure(patience, peer); err != nil {
+	row.Values, row.Series, err = c.Measure(patience, peer)
+	for name, value := range row.Values {
+		if err == nil && (math.IsNaN(value) || math.IsInf(value, 0)) {
+			err = fmt.Errorf("%s: there was no time to measure anything", name)
+		}
+	}
+	if err != nil {
 		late := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 		if cause := context.Cause(patience); cause != nil && late {
 			err = cause

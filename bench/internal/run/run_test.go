@@ -3,6 +3,7 @@ package run_test
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,7 +23,7 @@ func TestRounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked := map[string]int{}
-	err := r.End(r.Case(t.Context(), run.Case{Scenario: "s", Weight: 1, Patience: 50 * time.Millisecond, Peers: []string{"a", "broken", "stuck"},
+	err := r.End(r.Case(t.Context(), run.Case{Scenario: "s", Weight: 1, Patience: 50 * time.Millisecond, Peers: []string{"a", "broken", "stuck", "idle"},
 		Measure: func(ctx context.Context, peer string) (run.Values, run.Series, error) {
 			asked[peer]++
 			switch peer {
@@ -31,6 +32,8 @@ func TestRounds(t *testing.T) {
 			case "stuck":
 				<-ctx.Done()
 				return nil, nil, ctx.Err()
+			case "idle":
+				return run.Values{"ns": math.Inf(1)}, nil, nil
 			}
 			return run.Values{"x": float64(asked[peer])}, nil, nil
 		}}))
@@ -41,7 +44,7 @@ func TestRounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if asked["a"] != 3 || asked["broken"] != 1 || asked["stuck"] != 1 {
+	if asked["a"] != 3 || asked["broken"] != 1 || asked["stuck"] != 1 || asked["idle"] != 1 {
 		t.Errorf("asked %v; want a in each round, the others once", asked)
 	}
 	na := map[string]string{}
@@ -53,7 +56,7 @@ func TestRounds(t *testing.T) {
 			t.Errorf("row %+v; want the value of its round", row)
 		}
 	}
-	if len(results.Rows) != 5 || na["broken"] != "no" || na["stuck"] != "not done after 50ms" {
+	if len(results.Rows) != 6 || na["broken"] != "no" || na["stuck"] != "not done after 50ms" || na["idle"] == "" {
 		t.Errorf("%d rows, n/a: %v", len(results.Rows), na)
 	}
 	if results.Head.Versions["a"] != "1" || results.Head.Cores == 0 {
@@ -64,13 +67,15 @@ func TestRounds(t *testing.T) {
 // What there is no time for is n/a, not missing.
 func TestTimeLimit(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "results.jsonl")
-	r := run.Run{Reps: 100, TimeLimit: 200 * time.Millisecond, Out: file}
+	r := run.Run{Reps: 100, TimeLimit: time.Second, Out: file}
 	if err := r.Begin(2, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	slow := run.Case{Scenario: "slow", Weight: 1, Patience: time.Minute, Peers: []string{"a"},
 		Measure: func(context.Context, string) (run.Values, run.Series, error) {
-			time.Sleep(250 * time.Millisecond) // it is the work
+			for !r.Over() {
+				time.Sleep(time.Millisecond) // it is the work
+			}
 			return run.Values{"x": 1}, nil, nil
 		}}
 	late := slow
