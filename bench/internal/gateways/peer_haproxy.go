@@ -46,7 +46,7 @@ func startHAProxy(ctx context.Context, s setup) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	cli, err := openHAProxy(filepath.Join(s.dir, "api"))
+	cli, err := openHAProxy(ctx, filepath.Join(s.dir, "api"))
 	if err != nil {
 		g.stop()
 		return nil, err
@@ -78,10 +78,13 @@ type haproxyCLI struct {
 	in   *bufio.Reader
 }
 
-func openHAProxy(socket string) (*haproxyCLI, error) {
+func openHAProxy(ctx context.Context, socket string) (*haproxyCLI, error) {
 	conn, err := net.Dial("unix", socket)
-	if err != nil {
-		return nil, err
+	for err != nil { // it may serve before that is there
+		if rest(ctx, 20*time.Millisecond) != nil {
+			return nil, err
+		}
+		conn, err = net.Dial("unix", socket)
 	}
 	c := &haproxyCLI{conn, bufio.NewReader(conn)}
 	if err := c.tell("prompt"); err != nil {
