@@ -100,7 +100,7 @@ func (w *responseWriter) Header() http.Header {
 func (w *responseWriter) WriteHeader(status int) {
 	w.interim = status < 200
 	if w.interim {
-		if !w.hints {
+		if !w.hints || status == http.StatusSwitchingProtocols { // over HTTP/2 that is one, too; over HTTP/1 it would be the last
 			return
 		}
 		header := w.ResponseWriter.Header()

@@ -42,6 +42,17 @@ func (p *Proxy) Probes() int {
 	return len(p.picker.probes)
 }
 
+// InUse returns how many requests and tunnels the upstreams are loaded with that
+// stand beside others.
+func (p *Proxy) InUse() (n int) {
+	p.picker.mu.Lock()
+	defer p.picker.mu.Unlock()
+	for _, l := range p.picker.loads {
+		n += l.inUse
+	}
+	return n
+}
+
 // Leads returns where the route's own upstreams lead for a match.
 func (m Match) Leads() (addresses []string, err error) {
 	targets, err := m.expandAll()

@@ -18,7 +18,7 @@ var (
 	errHeaderTimeout = errors.New("no response header in time")
 	errStreamTimeout = errors.New("no further byte of the response in time")
 	errStallTimeout  = errors.New("the upstream did not take the request's body in time")
-	errStatus        = errors.New("the upstream's status is no final one: it has switched protocols unasked, or counts from 0")
+	errStatus        = errors.New("the upstream's status is no final one: it has switched protocols unasked, or has not three digits")
 )
 
 // redirectsToSlash reports whether a request is for the bare path of a
@@ -89,6 +89,7 @@ func (p *Proxy) forwardHTTP(w http.ResponseWriter, r *http.Request, x *exchange)
 	defer func() {
 		if !whole { // it panics
 			cut(w)
+			x.watch.end()
 		}
 	}()
 	p.plain.ServeHTTP(out, r)
@@ -138,6 +139,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 		r.Header["User-Agent"] = []string{""} // or the transport would send its own
 	}
 	w := &watch{exchange: x, route: route, choice: c, place: x.match.leaf.place, cancel: cancel}
+	x.watch = w
 	w.uploads = p.counts(ActivityUploads)
 	w.header.expire = func() { cancel(errHeaderTimeout) }
 	w.stall.expire = func() { cancel(errStallTimeout) }
@@ -165,7 +167,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 		return transport.RoundTrip(r)
 	})
 	w.header.disarm()
-	if err == nil && response.StatusCode < 200 {
+	if err == nil && (response.StatusCode < 200 || response.StatusCode > 999) {
 		response.Body.Close()
 		err = errStatus
 	}

@@ -237,6 +237,7 @@ type exchange struct {
 	trailer http.Header // the client's, complete once the body is read
 	stuck   *target     // where the client's cookie wants it; nil: nowhere
 	untyped bool        // the upstream's response has no Content-Type
+	watch   *watch      // over a plain request; nil: nothing is sent yet
 }
 
 type exchangeKey struct{}

@@ -31,7 +31,11 @@ type watch struct {
 	header, stall, stream deadline
 }
 
+// end may be called again, and on nil.
 func (w *watch) end() {
+	if w == nil {
+		return
+	}
 	w.header.disarm()
 	w.stall.disarm()
 	w.stream.disarm()
