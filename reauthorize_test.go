@@ -13,29 +13,35 @@ import (
 func TestReauthorize(t *testing.T) {
 	hung := make(chan struct{})
 	t.Cleanup(func() { close(hung) })
-	for name, rejects := range map[string]func() error{
-		"fails":  func() error { return errors.New("logged out") },
-		"panics": func() error { panic("oops") },
-		"hangs":  func() error { <-hung; return nil },
+	for name, test := range map[string]struct {
+		every   time.Duration
+		rejects func() error
+	}{
+		"fails":   {20 * time.Millisecond, func() error { return errors.New("logged out") }},
+		"panics":  {20 * time.Millisecond, func() error { panic("oops") }},
+		"hangs":   {20 * time.Millisecond, func() error { <-hung; return nil }},
+		"at once": {1, func() error { return errors.New("logged out") }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			u := tunneling(t)
 			var asked atomic.Int64
+			var carried atomic.Bool
 			g := startGateway(t, &slipswitch.Proxy{
-				ReauthorizeEvery: 20 * time.Millisecond,
+				ReauthorizeEvery: test.every,
 				Reauthorize: func(_ context.Context, tunnel *slipswitch.Tunnel) error {
 					if tunnel.Route().Path != "/a" || tunnel.Client() != "127.0.0.1" {
 						t.Errorf("asked about %v of %s", tunnel.Route(), tunnel.Client())
 					}
-					if asked.Add(1) > 5 {
-						return rejects()
+					if asked.Add(1) > 5 && carried.Load() {
+						return test.rejects()
 					}
 					return nil
 				},
 			}, route("/a", u))
 			client, far := g.open("/a", u)
 			carries(client, far)
+			carried.Store(true)
 			both(client, far, 1008, "login expired")
 			g.wantReport(slipswitch.WhyLoginExpired)
 		})
