@@ -1,6 +1,7 @@
 package slipswitch
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -99,7 +100,7 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	header := w.Header()
 	header.Del("Content-Length") // of the answer that Middleware had in mind
 	header.Del("Content-Encoding")
-	header.Set("Proxy-Status", "slipswitch; error="+proxyStatus[e.Status])
+	header.Set("Proxy-Status", "slipswitch; error="+cmp.Or(proxyStatus[e.Status], "proxy_internal_response"))
 	header.Set("Cache-Control", "no-store")
 	switch e.Status {
 	case http.StatusUpgradeRequired:

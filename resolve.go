@@ -1,6 +1,7 @@
 package slipswitch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,8 @@ import (
 )
 
 // What a Resolver may answer instead of an upstream; either may be wrapped, in
-// an [*Error] for one, which says more to the client. All else is a 502.
+// an [*Error] for one, which says more to the client: what it leaves zero is as
+// usual. All else is a 502.
 var (
 	// ErrNotFound is answered with 404.
 	ErrNotFound = errors.New("slipswitch: no such upstream")
@@ -183,18 +185,18 @@ func (r *Resolver) call(life context.Context, key callKey, c *call, m Match) {
 
 // resolveError says what a resolver's error means to the client.
 func resolveError(err error) error {
+	usual := Error{Status: http.StatusBadGateway, Reason: "the upstream cannot be found", Err: err}
 	e, said := errors.AsType[*Error](err)
 	switch {
-	case said && errors.Is(err, ErrAsleep) && e.RetryAfter == 0:
-		asleep := *e
-		asleep.RetryAfter = wakeInterval
-		return &asleep
-	case said || errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded) && !said:
 		return err
 	case errors.Is(err, ErrNotFound):
-		return noUpstream(err)
+		usual.Status, usual.Reason = http.StatusNotFound, "no route"
 	case errors.Is(err, ErrAsleep):
-		return &Error{Status: http.StatusServiceUnavailable, Reason: "it has been asleep", RetryAfter: wakeInterval, Err: err}
+		usual.Status, usual.Reason, usual.RetryAfter = http.StatusServiceUnavailable, "it has been asleep", wakeInterval
 	}
-	return &Error{Status: http.StatusBadGateway, Reason: "the upstream cannot be found", Err: err}
+	if said {
+		return &Error{cmp.Or(e.Status, usual.Status), cmp.Or(e.Reason, usual.Reason), cmp.Or(e.RetryAfter, usual.RetryAfter), e.Err}
+	}
+	return &usual
 }

@@ -170,7 +170,11 @@ func TestResolverAnswers(t *testing.T) {
 		{"", slipswitch.ErrAsleep, 503, "2"},
 		{"", &slipswitch.Error{Status: 503, Reason: "soon", RetryAfter: 1500 * time.Millisecond, Err: slipswitch.ErrAsleep}, 503, "2"},
 		{"", &slipswitch.Error{Status: 503, Reason: "later", RetryAfter: time.Minute, Err: slipswitch.ErrAsleep}, 503, "60"},
+		{"", &slipswitch.Error{Reason: "soon", Err: slipswitch.ErrAsleep}, 503, "2"}, // what is not said is as usual
+		{"", &slipswitch.Error{Reason: "gone", Err: slipswitch.ErrNotFound}, 404, ""},
+		{"", &slipswitch.Error{RetryAfter: time.Second}, 502, "1"},
 		{"", &slipswitch.Error{Status: 403, Reason: "not yours"}, 403, ""},
+		{"", &slipswitch.Error{Status: 402, Reason: "not paid"}, 402, ""},
 		{"", errors.New("10.0.0.7 has no such workspace"), 502, ""},
 		{"", context.DeadlineExceeded, 504, ""},
 		{"", errors.ErrUnsupported, 502, ""}, // panics
@@ -182,6 +186,9 @@ func TestResolverAnswers(t *testing.T) {
 			a := g.do(raw)
 			if a.StatusCode != test.status || a.Header.Get("Retry-After") != test.retry || strings.Contains(a.body, "10.0.0.7") {
 				t.Errorf("%v, %v: got %s, Retry-After %q, %q; want %d, %q", test.upstream, test.err, a.Status, a.Header.Get("Retry-After"), a.body, test.status, test.retry)
+			}
+			if said := a.Header.Get("Proxy-Status"); strings.HasSuffix(said, "=") {
+				t.Errorf("%v: Proxy-Status %q", test.err, said)
 			}
 		}
 	}
