@@ -113,8 +113,8 @@ func (g *guard) watched(dial dialFunc) dialFunc {
 		if err != nil {
 			return nil, err
 		}
-		if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-			if err := g.check(tcp.AddrPort().Addr()); err != nil {
+		if remote, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil { // of whatever type
+			if err := g.check(remote.Addr()); err != nil {
 				conn.Close()
 				return nil, err
 			}

@@ -448,6 +448,31 @@ func TestDialContextIsGuarded(t *testing.T) {
 	u.nothing()
 }
 
+// TestDialContextsAddressesAreGuarded, whatever type they are of.
+func TestDialContextsAddressesAreGuarded(t *testing.T) {
+	u := answering(t, ok("hello", "Connection: close"))
+	for remote, want := range map[string]int{"127.0.0.1:80": 502, "[::ffff:7f00:1]:80": 502, "[fe80::1%eth0]:80": 502, "10.0.0.7:80": 200, "pipe": 200} {
+		p := &slipswitch.Proxy{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", u.listener.Addr().String())
+			return elsewhere{conn, remote}, err
+		}}
+		g := startGateway(t, p, slipswitch.Route{Path: "/t", Upstreams: slipswitch.To("http://{1}.ide.example.")})
+		if a := g.get("/t/web"); a.StatusCode != want {
+			t.Errorf("%s: got %s; want %d", remote, a.Status, want)
+		}
+	}
+}
+
+// An elsewhere is a connection with an address of a type of its own.
+type elsewhere struct {
+	net.Conn
+	remote string
+}
+
+func (e elsewhere) RemoteAddr() net.Addr { return e }
+func (e elsewhere) Network() string      { return "tunnel" }
+func (e elsewhere) String() string       { return e.remote }
+
 // TestLoop: a gateway that leads to itself answers after a few rounds, and not
 // before.
 func TestLoop(t *testing.T) {
