@@ -181,7 +181,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	named := response.Header["Connection"]
 	clean := func() { route.cleanTrailer(response.Trailer, named) }
 	clean() // of what is announced
-	p.incoming(response.Header, r, x, c)
+	p.incoming(response.Header, x, c)
 	w.downloads = p.counts(ActivityDownloads) && response.StatusCode < 300
 	response.Body = &responseBody{response.Body, w, clean}
 	return response, nil

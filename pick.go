@@ -158,9 +158,14 @@ func (c *choice) failed(err error) {
 	c.giveBack()
 }
 
+// eject passes an address over for longer each time. Those that fail while it is
+// passed over, since they were on their way to it by then, say nothing new.
 func (l *load) eject(err error) {
 	now := time.Now()
-	if l.err = err; l.failures == 0 {
+	if l.err = err; now.Before(l.until) {
+		return
+	}
+	if l.failures == 0 {
 		l.since = now
 	}
 	l.until = now.Add(min(time.Second<<min(l.failures, 10), maxEjection))

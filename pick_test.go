@@ -310,6 +310,23 @@ func TestSticky(t *testing.T) {
 	}
 }
 
+// TestStickyToPaths: two upstreams of one address are two.
+func TestStickyToPaths(t *testing.T) {
+	u := startUpstream(t, func(r received) string { return ok(r.target()) })
+	g := startGateway(t, &slipswitch.Proxy{}, slipswitch.Route{Path: "/app",
+		Upstreams: slipswitch.To(u.url+"/one", u.url+"/two"), Sticky: &slipswitch.Sticky{Cookie: "lb"}})
+	seen := make(map[string]bool)
+	until(t, "both are picked", func() bool {
+		first := g.get("/app")
+		cookie, _, _ := strings.Cut(first.Header.Get("Set-Cookie"), ";")
+		if again := g.get("/app", "Cookie: "+cookie); again.body != first.body || again.Header["Set-Cookie"] != nil {
+			t.Fatalf("led to %s first, and then to %s", first.body, again.body)
+		}
+		seen[first.body] = true
+		return len(seen) == 2
+	})
+}
+
 // TestStickyIsTheGateways: an upstream sets no cookie of that name.
 func TestStickyIsTheGateways(t *testing.T) {
 	list := several(t, 2, ok("", "Set-Cookie: lb=evil; Path=/", "Set-Cookie: a=b"))
@@ -334,6 +351,13 @@ func TestStickyAttributes(t *testing.T) {
 	g.put(r)
 	if got := g.get("/app", "X-Forwarded-Proto: https").Header.Get("Set-Cookie"); !strings.HasSuffix(got, "; Path=/app; HttpOnly; Secure; SameSite=Strict") {
 		t.Errorf("got %q", got)
+	}
+	r.Headers = &slipswitch.Headers{HideHeaders: []string{"X-Forwarded-Proto"}} // from the upstream, that is
+	g.put(r)
+	for _, raw := range []string{request("GET", "/app", "X-Forwarded-Proto: https"), handshake("/app", "X-Forwarded-Proto: https")} {
+		if got := g.do(raw).Header.Get("Set-Cookie"); !strings.Contains(got, "; Secure;") {
+			t.Errorf("got %q; want Secure", got)
+		}
 	}
 	r.Upstreams = r.Upstreams[:1]
 	g.put(r)

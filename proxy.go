@@ -236,6 +236,8 @@ type exchange struct {
 	opaque  bool        // the tunnel's bytes are no WebSocket frames
 	trailer http.Header // the client's, complete once the body is read
 	stuck   *target     // where the client's cookie wants it; nil: nowhere
+	secure  bool        // the client speaks TLS, here or to a trusted proxy
+	script  bool        // it asks for a service worker's script
 	untyped bool        // the upstream's response has no Content-Type
 	watch   *watch      // over a plain request; nil: nothing is sent yet
 }
@@ -271,6 +273,9 @@ func (p *Proxy) admit(r *http.Request, match Match) *http.Request {
 		admitted.URL = &resolved
 	}
 	p.cleanRequest(admitted, match)
+	// Of what the client said; Middleware and the route's rules may change it.
+	x.secure = admitted.Header.Get("X-Forwarded-Proto") == "https"
+	x.script = r.Header["Service-Worker"] != nil
 	return admitted
 }
 

@@ -103,8 +103,14 @@ func (h *Headers) validate(wrong func(field, value, want string)) {
 		}
 	}
 	fields := func(field string, values map[string]string) {
+		named := make(map[string]bool)
 		for _, name := range slices.Sorted(maps.Keys(values)) {
 			checkFieldName(field, name, wrong)
+			if canonical := http.CanonicalHeaderKey(name); named[canonical] {
+				wrong(field, name, "must not be there in two spellings: which comes first is not known")
+			} else {
+				named[canonical] = true
+			}
 			if value := values[name]; !validFieldValue(value) {
 				wrong(field+"."+name, value, "must be a header's value: no control bytes, no space around it")
 			}
@@ -201,7 +207,7 @@ func (r *Route) outgoing(header, trailer http.Header) {
 }
 
 // incoming changes an upstream's response header to what the client gets.
-func (p *Proxy) incoming(header http.Header, r *http.Request, x *exchange, c *choice) {
+func (p *Proxy) incoming(header http.Header, x *exchange, c *choice) {
 	route := x.match.Route
 	defer func() { x.untyped = header["Content-Type"] == nil }()
 	prefix, _ := x.match.split()
@@ -211,7 +217,7 @@ func (p *Proxy) incoming(header http.Header, r *http.Request, x *exchange, c *ch
 		}
 	}
 	if route.Tenant {
-		confine(header, r.Header, prefix)
+		confine(header, prefix, x.script)
 	}
 	if route.RestorePath {
 		x.restoreLocation(header, prefix, c.target)
@@ -222,7 +228,7 @@ func (p *Proxy) incoming(header http.Header, r *http.Request, x *exchange, c *ch
 	if h := route.Headers; h != nil {
 		h.Response.apply(header)
 	}
-	p.stick(header, r, x, c)
+	p.stick(header, x, c)
 }
 
 // cleanTrailer removes from a response's trailer what would not pass in its

@@ -13,7 +13,7 @@ import (
 
 // Sticky keeps a client at the upstream that it was led to first, by a cookie,
 // as long as that is one of the route's and can be reached. The cookie tells
-// nothing: it is a keyed hash of the upstream's address. One that is forged, or
+// nothing: it is a keyed hash of the upstream's URL. One that is forged, or
 // of an upstream that is not there any more, is no cookie at all.
 type Sticky struct {
 	// Cookie is the cookie's name. The upstream never sees it.
@@ -70,7 +70,7 @@ func (p *Proxy) stickyKey() []byte {
 // tag is what the cookie says for a target.
 func (p *Proxy) tag(m Match, t *target) string {
 	h := hmac.New(sha256.New, p.sticky)
-	fmt.Fprintf(h, "%q %q", m.leaf.key, t.String())
+	fmt.Fprintf(h, "%q %q", m.leaf.key, t.String()+t.path)
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
 }
 
@@ -80,9 +80,13 @@ func (p *Proxy) stuck(header http.Header, x *exchange, targets []target) int {
 	if s == nil || len(targets) == 1 {
 		return -1
 	}
+	var tags []string // made once: a header has room for 100,000 cookies
 	for said := range cookies(header["Cookie"], s.Cookie) {
 		for i := range targets {
-			if hmac.Equal([]byte(said), []byte(p.tag(x.match, &targets[i]))) {
+			if len(tags) == i {
+				tags = append(tags, p.tag(x.match, &targets[i]))
+			}
+			if hmac.Equal([]byte(said), []byte(tags[i])) {
 				x.stuck = &targets[i]
 				return i
 			}
@@ -92,7 +96,7 @@ func (p *Proxy) stuck(header http.Header, x *exchange, targets []target) int {
 }
 
 // stick has the client told where it was led, unless it has come with that.
-func (p *Proxy) stick(header http.Header, r *http.Request, x *exchange, c *choice) {
+func (p *Proxy) stick(header http.Header, x *exchange, c *choice) {
 	s := x.match.Route.Sticky
 	if s == nil || len(c.targets) == 1 || x.stuck == c.target {
 		return
@@ -103,7 +107,7 @@ func (p *Proxy) stick(header http.Header, r *http.Request, x *exchange, c *choic
 		Path:     cmp.Or(s.Path, cookiePath(prefix)),
 		SameSite: sameSite[s.SameSite],
 		HttpOnly: true,
-		Secure:   s.SameSite == "none" || r.Header.Get("X-Forwarded-Proto") == "https",
+		Secure:   s.SameSite == "none" || x.secure,
 	}
 	header["Set-Cookie"] = append(header["Set-Cookie"], cookie.String())
 }

@@ -12,8 +12,9 @@ import (
 // cookies, storage and permissions are the host's. A host for each is one. What
 // can be done where paths must do is done here.
 
-// confine cuts a tenant's response to its path.
-func confine(header, request http.Header, prefix string) {
+// confine cuts a tenant's response, to a request for a service worker's script or
+// for something else, to its path.
+func confine(header http.Header, prefix string, script bool) {
 	for name := range header {
 		if isForWholeHost(name) {
 			delete(header, name)
@@ -22,7 +23,7 @@ func confine(header, request http.Header, prefix string) {
 	// A script at the bare path /a, without a slash, would be in charge of all of
 	// /. So a script that asks for nothing is told its bounds, too.
 	scope := header["Service-Worker-Allowed"]
-	if scope == nil && request["Service-Worker"] == nil {
+	if scope == nil && !script {
 		return
 	}
 	if len(scope) != 1 || !isBelow(scope[0], prefix+"/") {
@@ -187,10 +188,7 @@ func (x *exchange) publicPath(path, prefix string, t *target) string {
 		}
 		path = prefix + path
 	}
-	if strings.HasPrefix(path, "//") {
-		path = "/" + strings.TrimLeft(path, "/") // else it would name a host
-	}
-	return path
+	return "/" + strings.TrimLeft(path, `/\`) // else it might name a host: to a browser a backslash is a slash
 }
 
 // isSameOrigin reports whether a handshake comes from a page of the host that

@@ -149,6 +149,13 @@ func TestTenantFields(t *testing.T) {
 			t.Errorf("at the bare path: got %q; want /ws/a/", got)
 		}
 	}
+	// The upstream need not know what it is asked for.
+	hidden := slipswitch.Route{Path: "/ws/a", Tenant: true, Headers: &slipswitch.Headers{HideHeaders: []string{"Service-Worker"}}}
+	for _, a := range eachAnswer(t, hidden, "/ws/a", nil, []string{"Service-Worker: script"}) {
+		if got := a.Header.Get("Service-Worker-Allowed"); got != "/ws/a/" {
+			t.Errorf("hidden from the upstream: got %q; want /ws/a/", got)
+		}
+	}
 }
 
 // TestEarlyHintsOfTenants carry links, and nothing else.
@@ -297,13 +304,14 @@ func TestPutRefusesHeaders(t *testing.T) {
 		"headers.response.add":        {Response: slipswitch.HeaderRules{Add: map[string]string{"Connection": "x"}}},
 		"headers.request.remove[1]":   {Request: slipswitch.HeaderRules{Remove: []string{"X-A", "via"}}}, // or a loop has no end
 		"headers.hideHeaders[1]":      {HideHeaders: []string{"X-A", "Via"}},
+		"headers.request.add ":        {Request: slipswitch.HeaderRules{Add: map[string]string{"X-A": "1", "x-a": "2"}}}, // in which order?
 		"headers.response.set.X-Null": {Response: slipswitch.HeaderRules{Set: map[string]string{"X-Null": "\x00"}}},
 	} {
 		var router slipswitch.Router
 		r := slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://a"), Headers: &h}
 		_, err := router.Apply(nil, slipswitch.Change{Put: &r})
 		batch, ok := errors.AsType[*slipswitch.BatchError](err)
-		if !ok || len(batch.Routes) != 1 || batch.Routes[0].Field != field || !strings.HasPrefix(batch.Routes[0].Want, "must ") {
+		if !ok || len(batch.Routes) != 1 || batch.Routes[0].Field != strings.TrimSpace(field) || !strings.HasPrefix(batch.Routes[0].Want, "must ") {
 			t.Errorf("%s: got %v", field, err)
 		}
 	}
@@ -330,9 +338,13 @@ func TestLocation(t *testing.T) {
 			}
 		}
 	}
-	for _, a := range eachAnswer(t, slipswitch.Route{Path: "/", StripPath: true, RestorePath: true}, "/x", []string{"Location: http://ide.example.com//evil.com/"}, nil) {
-		if got := a.Header.Get("Location"); got != "/evil.com/" {
-			t.Errorf("got %q; want a path", got)
+	for _, location := range []string{"http://ide.example.com//evil.com/", `http://ide.example.com/\evil.com/`, `http://ide.example.com/\/\evil.com/`} {
+		for _, strips := range []bool{false, true} {
+			for _, a := range eachAnswer(t, slipswitch.Route{Path: "/", StripPath: strips, RestorePath: true}, "/x", []string{"Location: " + location}, nil) {
+				if got := a.Header.Get("Location"); got != "/evil.com/" {
+					t.Errorf("%s: got %q; want a path", location, got)
+				}
+			}
 		}
 	}
 	// With the client's own port, which is part of its host.

@@ -90,7 +90,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 	}
 	defer h.release()
 	if h.response.StatusCode != http.StatusSwitchingProtocols {
-		p.incoming(h.response.Header, r, x, h.choice)
+		p.incoming(h.response.Header, x, h.choice)
 		h.relay(p.responseWriter(w, r, x))
 		return
 	}
@@ -98,7 +98,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 		p.fail(w, r, err)
 		return
 	}
-	p.incoming(h.response.Header, r, x, h.choice)
+	p.incoming(h.response.Header, x, h.choice)
 	p.open(w, r, x, h)
 }
 
