@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -24,8 +25,19 @@ type plan struct {
 // state if the router takes the transaction.
 type outcome struct {
 	owners  map[string]*owned
-	entries []int // for each of the transaction's changes the entry, or -1
-	held    int   // deletions that were not held before
+	entries []int          // for each of the transaction's changes the entry, or -1
+	held    map[string]int // by owner, deletions that were not held before
+}
+
+// absences are, by owner, the routes that are in the table and not in the store
+// any more, and since which revision.
+type absences map[string]map[slipswitch.Key]uint64
+
+func (a absences) add(id record, revision uint64) {
+	if a[id.owner] == nil {
+		a[id.owner] = make(map[slipswitch.Key]uint64)
+	}
+	a[id.owner][id.key] = revision
 }
 
 // apply brings the router to what the batches say. Its error means that the
@@ -126,8 +138,9 @@ func (s *Sync) change(p plan) (bad map[int]error, err error) {
 		switch {
 		case err == nil:
 			s.owners = o.owners
-			if o.held > 0 {
-				s.log().Warn("store: deletions held back", "routes", o.held, "revision", p.position.Revision)
+			for owner, n := range o.held {
+				s.log().Warn("store: deletions held back until they are confirmed",
+					"owner", owner, "routes", n, "revision", p.position.Revision, "for", s.brakeTime().String())
 			}
 			return bad, nil
 		case !ok:
@@ -145,7 +158,7 @@ func (s *Sync) change(p plan) (bad map[int]error, err error) {
 
 // fill makes a plan's changes in a transaction.
 func (s *Sync) fill(tx *slipswitch.Txn, p plan, bad map[int]error) outcome {
-	o := outcome{owners: make(map[string]*owned, len(s.owners))}
+	o := outcome{owners: make(map[string]*owned, len(s.owners)), held: make(map[string]int)}
 	for name, owner := range s.owners {
 		o.owners[name] = owner.clone()
 	}
@@ -163,14 +176,14 @@ func (s *Sync) fill(tx *slipswitch.Txn, p plan, bad map[int]error) outcome {
 		tx.As(owner.owner).Put(route)
 	}
 	var disordered map[slipswitch.Key]bool
-	gone := make(map[string][]slipswitch.Key)
+	gone := make(absences)
 	if p.full {
 		disordered = s.compare(p, o.owners, gone)
 	} else {
 		for id, i := range p.last {
 			e := &p.entries[i]
 			if e.Route == nil && e.Err == nil && tx.As(o.owners[id.owner].owner).Has(id.key) {
-				gone[id.owner] = append(gone[id.owner], id.key)
+				gone.add(id, cmp.Or(e.Revision, p.position.Revision))
 			}
 		}
 	}
@@ -179,7 +192,9 @@ func (s *Sync) fill(tx *slipswitch.Txn, p plan, bad map[int]error) outcome {
 		for _, key := range owner.brake(gone[name], p, s.brakeTime()) {
 			remove(owner, key, -1)
 		}
-		o.held += max(len(owner.held)-held, 0)
+		if n := len(owner.held) - held; n > 0 {
+			o.held[name] = n
+		}
 	}
 	before := s.Router.Table()
 	anew := make(map[slipswitch.Key]bool) // of the disordered ones, those taken away
@@ -230,7 +245,7 @@ func (s *Sync) fill(tx *slipswitch.Txn, p plan, bad map[int]error) outcome {
 // compare compares a full plan with the table: it counts what each owner has,
 // collects what is gone, and returns the keys for which several owners have
 // routes that would not come to stand in the store's order.
-func (s *Sync) compare(p plan, owners map[string]*owned, gone map[string][]slipswitch.Key) map[slipswitch.Key]bool {
+func (s *Sync) compare(p plan, owners map[string]*owned, gone absences) map[slipswitch.Key]bool {
 	names := make(map[string]string, len(owners)) // the store's by the router's
 	for name, owner := range owners {
 		names[owner.owner.Name] = name
@@ -251,7 +266,7 @@ func (s *Sync) compare(p plan, owners map[string]*owned, gone map[string][]slips
 		}
 		i, there := p.last[record{name, key}]
 		if !there || p.entries[i].Route == nil && p.entries[i].Err == nil {
-			gone[name] = append(gone[name], key)
+			gone.add(record{name, key}, p.position.Revision)
 			continue
 		}
 		if len(owners) == 1 {

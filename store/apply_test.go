@@ -100,3 +100,31 @@ func TestSyncApply(t *testing.T) {
 		}
 	})
 }
+
+// A write to a store that was restored to a lower revision is not taken for
+// routed because the table had a higher one.
+func TestSyncApplyAfterRestore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sharedScript{script: script{make(chan *watch)}, write: func() uint64 { return 6 }}
+		r := newRigOn(t, s, &s.script, new(store.Sync))
+		r.full(900)
+		applied := make(chan error, 1)
+		go func() {
+			_, err := r.Apply(t.Context(), "", slipswitch.Change{Put: put("", "/a", "1").Route})
+			applied <- err
+		}()
+		synctest.Wait()
+		select {
+		case err := <-applied:
+			t.Fatalf("acknowledged (%v) before the table has it: %v", err, r.table())
+		default:
+		}
+		r.fail <- errors.New("gone back")
+		r.next()
+		r.full(6, put("", "/a", "1"))
+		if err := <-applied; err != nil {
+			t.Error(err)
+		}
+		r.want(":/a=1")
+	})
+}

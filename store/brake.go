@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -41,7 +40,7 @@ type moment struct {
 
 type heldDeletion struct {
 	at       time.Time
-	revision uint64
+	revision uint64 // the store's, at which the route was not there any more
 }
 
 func (o *owned) clone() *owned {
@@ -50,25 +49,35 @@ func (o *owned) clone() *owned {
 	return &c
 }
 
-// brake is told which of the owner's routes a plan would delete, and holds
-// them back or not. It returns those that the plan must delete besides its own
+// brake is told which of the owner's routes a plan would delete, and at which
+// revisions they were, and holds them back or not. It returns those that the plan must delete besides its own
 // deletions: all of a full plan's that are not held, and those released now.
-func (o *owned) brake(gone []slipswitch.Key, p plan, hold time.Duration) (remove []slipswitch.Key) {
-	absent := make(map[slipswitch.Key]bool, len(gone)) // of them, those not held yet
-	for _, key := range gone {
-		absent[key] = true
+func (o *owned) brake(gone map[slipswitch.Key]uint64, p plan, hold time.Duration) (remove []slipswitch.Key) {
+	absent := make(map[slipswitch.Key]uint64, len(gone)) // of them, those not held yet
+	for key, revision := range gone {
+		if _, held := o.held[key]; held {
+			continue
+		}
+		if revision <= p.confirmed {
+			remove = append(remove, key)
+		} else {
+			absent[key] = revision
+		}
 	}
 	for key, held := range o.held {
-		still := !p.full || absent[key]
-		delete(absent, key)
+		revision, still := gone[key]
 		switch {
-		case !still: // it is there again
+		case p.full && !still: // it is there again
 			delete(o.held, key)
 		case held.revision <= p.confirmed, p.full && p.now.Sub(held.at) >= hold:
 			delete(o.held, key)
 			remove = append(remove, key)
-			o.moments = nil // what went before was meant, too
+		case p.full && revision < held.revision: // the store has gone back
+			o.held[key] = heldDeletion{held.at, revision}
 		}
+	}
+	if len(remove) > 0 {
+		o.moments = nil // what went before was meant, too
 	}
 	count := o.count - len(remove)
 	most := o.most(p.now, count)
@@ -79,8 +88,8 @@ func (o *owned) brake(gone []slipswitch.Key, p plan, hold time.Duration) (remove
 		if o.held == nil {
 			o.held = make(map[slipswitch.Key]heldDeletion)
 		}
-		for key := range absent {
-			o.held[key] = heldDeletion{p.now, p.position.Revision}
+		for key, revision := range absent {
+			o.held[key] = heldDeletion{p.now, revision}
 		}
 	case p.full:
 		remove = slices.AppendSeq(remove, maps.Keys(absent))
@@ -144,14 +153,22 @@ func (s *Sync) repeatTimer() (due <-chan time.Time, stop func()) {
 // others could not be told, or that the router has refused; then nothing is
 // done.
 func (s *Sync) Confirm(ctx context.Context) error {
+	s.mu.Lock()
+	revision := s.position.Revision // what comes while the others are told is not meant
+	for _, owner := range s.owners {
+		for _, held := range owner.held {
+			revision = max(revision, held.revision)
+		}
+	}
+	s.mu.Unlock()
 	if shared, ok := s.Source.(SharedStore); ok {
-		if err := shared.Confirm(ctx, s.Status().Revision); err != nil {
+		if err := shared.Confirm(ctx, revision); err != nil {
 			return err
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, err := s.change(plan{confirmed: math.MaxUint64, position: s.position, now: time.Now()}); err != nil {
+	if _, err := s.change(plan{confirmed: revision, position: s.position, now: time.Now()}); err != nil {
 		return err
 	}
 	s.tell()

@@ -163,6 +163,58 @@ func TestBrakeConfirmedElsewhere(t *testing.T) {
 	})
 }
 
+// A gateway that was cut off is told of deletions and their confirmation in one
+// go, and holds nothing; it does hold what was deleted after that.
+func TestBrakeConfirmedInOneGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, new(store.Sync))
+		r.full(1, many("", 0, 300)...)
+		entries := append(manyGone("", 20, 150), manyGone("", 200, 210)...)
+		for i := range entries {
+			entries[i].Revision = uint64(2 + i/130)
+		}
+		r.say(store.Batch{Position: store.Position{Revision: 4}, Entries: entries, Confirmed: 2})
+		r.wantCount(160, 0)
+		r.say(store.Batch{Position: store.Position{Revision: 9}, Entries: manyGone("", 210, 300), Confirmed: 8})
+		r.wantCount(160, 90)
+	})
+}
+
+// What is deleted while the other gateways are told of a confirmation is not
+// confirmed, there or here.
+func TestBrakeConfirmMeansWhatIsHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sharedScript{script: script{make(chan *watch)}}
+		r := newRigOn(t, s, &s.script, new(store.Sync))
+		r.full(1, many("", 0, 300)...)
+		r.change(7, manyGone("", 0, 200)...)
+		s.confirm = func(revision uint64) {
+			if revision != 7 {
+				t.Errorf("confirms revision %d; want 7", revision)
+			}
+			r.change(8, manyGone("", 200, 250)...)
+		}
+		if err := r.Confirm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.wantCount(100, 50)
+	})
+}
+
+// Of a store that was restored to a lower revision, what is held counts anew:
+// else no other gateway's confirmation would reach it.
+func TestBrakeConfirmedAfterRestore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, new(store.Sync))
+		r.full(900, many("", 0, 150)...)
+		r.change(901, manyGone("", 20, 150)...)
+		r.full(5, many("", 0, 20)...)
+		r.wantCount(150, 130)
+		r.say(store.Batch{Position: store.Position{Revision: 7}, Confirmed: 6})
+		r.wantCount(20, 0)
+	})
+}
+
 // After BrakeTime the source is asked again, and only what it still does not
 // have is deleted.
 func TestBrakeRepeated(t *testing.T) {

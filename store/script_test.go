@@ -46,6 +46,30 @@ func (s *script) Watch(ctx context.Context, from store.Position) iter.Seq2[store
 	}
 }
 
+// A sharedScript is a script that can be written to, and shared; where the test
+// says what comes of it.
+type sharedScript struct {
+	script
+	write   func() uint64
+	confirm func(revision uint64)
+}
+
+func (s *sharedScript) Write(context.Context, string, ...slipswitch.Change) (uint64, error) {
+	return s.write(), nil
+}
+
+func (s *sharedScript) Confirm(_ context.Context, revision uint64) error {
+	s.confirm(revision)
+	return nil
+}
+
+func (s *sharedScript) Join(ctx context.Context, _ string, _ <-chan uint64) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (s *sharedScript) WaitAll(context.Context, uint64) error { return nil }
+
 // A rig is a Sync that runs on a script within a synctest bubble.
 type rig struct {
 	t *testing.T
@@ -56,8 +80,14 @@ type rig struct {
 
 // newRig starts the Sync and waits for its first watch.
 func newRig(t *testing.T, s *store.Sync) *rig {
-	r := &rig{t: t, script: &script{make(chan *watch)}, Sync: s}
-	s.Source, s.Router = r.script, new(slipswitch.Router)
+	source := &script{make(chan *watch)}
+	return newRigOn(t, source, source, s)
+}
+
+// newRigOn is newRig on a source that has the script.
+func newRigOn(t *testing.T, source store.Source, script *script, s *store.Sync) *rig {
+	r := &rig{t: t, script: script, Sync: s}
+	s.Source, s.Router = source, new(slipswitch.Router)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {

@@ -91,19 +91,15 @@ func (p *progress) wake() {
 	}
 }
 
-func (p *progress) over() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.ended
-}
-
-func (p *progress) last() (Status, <-chan struct{}) {
+// last returns the last status, whether it stays that, and a channel that says
+// when it does not.
+func (p *progress) last() (status Status, ended bool, changed <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.changed == nil {
 		p.changed = make(chan struct{})
 	}
-	return p.status, p.changed
+	return p.status, p.ended, p.changed
 }
 
 // tell makes the state of the Sync its status. The lock is held.
@@ -148,7 +144,7 @@ func addFirst(first []slipswitch.Key, key slipswitch.Key) []slipswitch.Key {
 
 // Status returns how the Sync stands. It never waits.
 func (s *Sync) Status() Status {
-	status, _ := s.progress.last()
+	status, _, _ := s.progress.last()
 	return status
 }
 
@@ -159,12 +155,16 @@ var errOver = fmt.Errorf("%w: the gateway does not follow it any more", ErrUnava
 // error if that ends before, and ErrUnavailable if Run has ended without it.
 // What is quarantined or held counts as had.
 func (s *Sync) Wait(ctx context.Context, revision uint64) error {
+	return s.wait(ctx, func(status Status) bool { return status.Revision >= revision })
+}
+
+func (s *Sync) wait(ctx context.Context, enough func(Status) bool) error {
 	for {
-		status, changed := s.progress.last()
-		if status.Synced && status.Revision >= revision {
+		status, ended, changed := s.progress.last()
+		switch {
+		case status.Synced && enough(status):
 			return nil
-		}
-		if s.progress.over() {
+		case ended:
 			return errOver
 		}
 		select {
@@ -234,7 +234,7 @@ func (s *Sync) join(ctx context.Context, store SharedStore) {
 func (s *Sync) tellRevisions(ctx context.Context, revisions chan<- uint64) {
 	told := Position{}
 	for {
-		status, changed := s.progress.last()
+		status, _, changed := s.progress.last()
 		out := revisions
 		if !status.Synced || status.Position == told {
 			out = nil

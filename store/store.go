@@ -134,6 +134,10 @@ type Entry struct {
 	// Route is what is there now. Nil: nothing, or something unreadable.
 	Route *slipswitch.Route
 
+	// Revision is that of the write. Sources whose batches say Confirmed need it;
+	// zero: that of the batch.
+	Revision uint64
+
 	Err   error  // why it is unreadable
 	Where string // for people: a file's name and line, or a key of the store
 }

@@ -267,7 +267,7 @@ func (s *Sync) Apply(ctx context.Context, owner string, changes ...slipswitch.Ch
 	if !ok {
 		return 0, ErrReadOnly
 	}
-	return s.applyBy(ctx, store.Write, owner, changes)
+	return s.applyBy(ctx, s.Status().Position, store.Write, owner, changes)
 }
 
 // ApplyFor is Apply of puts that last for a time only, unless they are made
@@ -277,19 +277,24 @@ func (s *Sync) ApplyFor(ctx context.Context, ttl time.Duration, owner string, ch
 	if !ok {
 		return 0, ErrNoLeases
 	}
-	return s.applyBy(ctx, func(ctx context.Context, owner string, changes ...slipswitch.Change) (uint64, error) {
+	return s.applyBy(ctx, Position{}, func(ctx context.Context, owner string, changes ...slipswitch.Change) (uint64, error) {
 		return store.WriteFor(ctx, ttl, owner, changes...)
 	}, owner, changes)
 }
 
-func (s *Sync) applyBy(ctx context.Context, write func(context.Context, string, ...slipswitch.Change) (uint64, error), owner string, changes []slipswitch.Change) (revision uint64, err error) {
+// applyBy checks, writes and waits. A revision before the position that the router
+// had means that the store has gone back: the router then has it once it is back, too.
+func (s *Sync) applyBy(ctx context.Context, had Position, write func(context.Context, string, ...slipswitch.Change) (uint64, error), owner string, changes []slipswitch.Change) (revision uint64, err error) {
 	if err := s.Router.Check(s.owner(owner), changes...); err != nil {
 		return 0, err
 	}
 	if revision, err = write(ctx, owner, changes...); err != nil {
 		return 0, err
 	}
-	if err := s.Wait(ctx, revision); err != nil {
+	err = s.wait(ctx, func(has Status) bool {
+		return has.Revision >= revision && (revision >= had.Revision || has.Revision < had.Revision || has.Identity != had.Identity)
+	})
+	if err != nil {
 		return revision, fmt.Errorf("store: revision %d is written, but not routed yet: %w", revision, err)
 	}
 	return revision, s.heldOf(owner, changes)
