@@ -180,3 +180,35 @@ func TestWriteRaces(t *testing.T) {
 		}
 	}
 }
+
+// Two batches at once are made one after the other, whichever that is, and not
+// a part of each.
+func TestWritesAtOnceAreWhole(t *testing.T) {
+	t.Parallel()
+	members := newCluster(t, 1)
+	direct := dial(t, members[0].Client)
+	if _, err := direct.Write(t.Context(), "", put("/a", "1"), put("/b", "1")); err != nil {
+		t.Fatal(err)
+	}
+	other := sync.OnceFunc(func() {
+		if _, err := direct.Write(t.Context(), "", put("/a", "other"), put("/b", "other")); err != nil {
+			t.Error(err)
+		}
+	})
+	transactions := 0
+	s := dialAs(t, clientv3.Config{Endpoints: []string{members[0].Client},
+		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(
+			func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+				if strings.HasSuffix(method, "/Txn") {
+					if transactions++; transactions == 2 {
+						other()
+					}
+				}
+				return invoke(ctx, method, request, reply, conn, opts...)
+			})}})
+	if _, err := s.Write(t.Context(), "", put("/a", "1"), slipswitch.Change{Delete: &slipswitch.Key{Path: "/b"}}); err != nil {
+		t.Fatal(err)
+	}
+	g := newGateway(t, direct)
+	g.want("/a=1")
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,8 +107,8 @@ func (r *rig) fails(g *gateway) {
 	r.t.Helper()
 	ctx, cancel := contextFor(r.t, time.Second)
 	defer cancel()
-	if _, err := g.Apply(ctx, "", put("/never", "up")); !errors.Is(err, store.ErrUnavailable) {
-		r.t.Errorf("a write in an outage: got %v; want ErrUnavailable", err)
+	if _, err := g.Apply(ctx, "", put("/never", "up")); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "http://127.0.0.1:") {
+		r.t.Errorf("a write in an outage: got %v; want ErrUnavailable, and of which cluster", err)
 	}
 }
 
@@ -231,6 +232,11 @@ func TestRestored(t *testing.T) {
 	members := newCluster(t, 1)
 	direct := dial(t, members[0].Client)
 	r := newRig(t, direct, dial(t, members[0].Client), dial(t, members[0].Client))
+	joined := newGateway(t, dial(t, members[0].Client), "joined")
+	joined.await(func() bool {
+		response, err := direct.Client.Get(t.Context(), "/slipswitch/gateways/joined")
+		return err == nil && response.Count == 1
+	})
 	members[0].kill()
 	backup := t.TempDir()
 	if err := os.CopyFS(backup, os.DirFS(members[0].Dir)); err != nil {
@@ -241,6 +247,15 @@ func TestRestored(t *testing.T) {
 		r.writes(r.gateways[0])
 	}
 	r.equal()
+	waitAll := func() {
+		t.Helper()
+		ctx, cancel := contextFor(t, 10*time.Second)
+		defer cancel()
+		if err := r.gateways[0].WaitAll(ctx, r.gateways[0].Status().Revision); err != nil {
+			t.Error(err)
+		}
+	}
+	waitAll()
 	before := r.gateways[0].Status().Position
 	members[0].kill()
 	if err := errors.Join(os.RemoveAll(members[0].Dir), os.CopyFS(members[0].Dir, os.DirFS(backup))); err != nil {
@@ -256,6 +271,7 @@ func TestRestored(t *testing.T) {
 	}
 	r.writes(r.gateways[0])
 	r.equal()
+	waitAll()
 }
 
 // Another cluster answers at the same address, and has little: the brake holds

@@ -25,11 +25,11 @@ func (s *Store) lease(ctx context.Context, seconds int64) (leased, error) {
 	defer cancel()
 	response, err := s.Client.Grant(grant, seconds)
 	if err != nil {
-		return leased{}, failure(err)
+		return leased{}, s.failure(err)
 	}
 	alive, err := s.Client.KeepAlive(ctx, response.ID)
 	if err != nil {
-		return leased{}, failure(err)
+		return leased{}, s.failure(err)
 	}
 	lost := make(chan struct{})
 	go func() {
@@ -98,7 +98,7 @@ func (s *Store) WriteFor(ctx context.Context, ttl time.Duration, owner string, c
 	}
 	granted, err := s.Client.Grant(ctx, seconds(ttl))
 	if err != nil {
-		return 0, failure(err)
+		return 0, s.failure(err)
 	}
 	if revision, err = s.write(ctx, owner, changes, granted.ID); err != nil && !errors.Is(err, store.ErrUnavailable) {
 		s.revoke(granted.ID) // else the write may have been made
@@ -132,7 +132,7 @@ func (s *Store) renew(ctx context.Context, seconds int64, owner string, changes 
 	}
 	left, err := s.Client.TimeToLive(ctx, clientv3.LeaseID(lease))
 	if err != nil {
-		return 0, failure(err)
+		return 0, s.failure(err)
 	}
 	if left.GrantedTTL != seconds {
 		return 0, nil
@@ -140,7 +140,7 @@ func (s *Store) renew(ctx context.Context, seconds int64, owner string, changes 
 	if _, err := s.Client.KeepAliveOnce(ctx, clientv3.LeaseID(lease)); errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return 0, nil // it has just run out
 	} else if err != nil {
-		return 0, failure(err)
+		return 0, s.failure(err)
 	}
 	return revision, nil
 }

@@ -3,10 +3,13 @@ package etcdstore
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 
-	"github.com/slipswitch/slipswitch/store"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -20,7 +23,7 @@ func (s *Store) Confirm(ctx context.Context, revision uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout())
 	defer cancel()
 	_, err := s.Client.Put(ctx, s.prefix()+confirmedKey, strconv.FormatUint(revision, 10))
-	return failure(err)
+	return s.failure(err)
 }
 
 // WaitAll is as [store.SharedStore] says. A gateway that is out of contact
@@ -52,12 +55,21 @@ func (s *Store) WaitAll(ctx context.Context, revision uint64) error {
 				return err
 			}
 		case <-lease.lost:
-			return fmt.Errorf("%w: etcd: lost contact", store.ErrUnavailable)
+			return s.failure(errors.New("lost contact"))
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %d gateways have not got revision %d yet", ctx.Err(), len(behind), revision)
+			return fmt.Errorf("%w: these gateways have not got revision %d yet: %s", ctx.Err(), revision, s.names(behind))
 		}
 	}
 	return nil
+}
+
+// names returns the names of gateways, by their keys.
+func (s *Store) names(gateways map[string]bool) string {
+	keys := slices.Sorted(maps.Keys(gateways))
+	for i, key := range keys {
+		keys[i] = strings.TrimPrefix(key, s.prefix()+gatewaysDir)
+	}
+	return strings.Join(keys, ", ")
 }
 
 // Join is as [store.SharedStore] says. What revision the gateway has is written
@@ -100,8 +112,8 @@ func (s *Store) Join(ctx context.Context, gateway string, revisions <-chan uint6
 		}
 		select {
 		case revision := <-revisions:
-			if has > revision {
-				told = revision // a restored cluster counts anew
+			if has > revision { // the cluster was restored: the watch would wait for the future
+				return s.failure(fmt.Errorf("the cluster is back at revision %d from %d", revision, has))
 			}
 			has = revision
 		case change := <-changes:
@@ -109,7 +121,7 @@ func (s *Store) Join(ctx context.Context, gateway string, revisions <-chan uint6
 				return err
 			}
 		case <-lease.lost:
-			return fmt.Errorf("%w: etcd: lost contact", store.ErrUnavailable)
+			return s.failure(errors.New("lost contact"))
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -120,7 +132,7 @@ func (s *Store) put(ctx context.Context, key string, revision uint64, lease clie
 	ctx, cancel := context.WithTimeout(ctx, s.timeout())
 	defer cancel()
 	_, err := s.Client.Put(ctx, s.prefix()+key, strconv.FormatUint(revision, 10), clientv3.WithLease(lease))
-	return failure(err)
+	return s.failure(err)
 }
 
 // list calls back for each key of a directory that there is, and returns a
@@ -130,7 +142,7 @@ func (s *Store) list(ctx context.Context, dir string, key func(key string, revis
 	defer cancel()
 	response, err := s.Client.Get(get, s.prefix()+dir, clientv3.WithPrefix())
 	if err != nil {
-		return nil, failure(err)
+		return nil, s.failure(err)
 	}
 	tell := func(kv *mvccpb.KeyValue, gone bool) {
 		revision, _ := strconv.ParseUint(string(kv.Value), 10, 64)
@@ -147,7 +159,7 @@ func (s *Store) list(ctx context.Context, dir string, key func(key string, revis
 				for _, event := range response.Events {
 					tell(event.Kv, event.Type == mvccpb.Event_DELETE)
 				}
-				return failure(response.Err())
+				return s.failure(response.Err())
 			}
 			select {
 			case changes <- change:

@@ -157,13 +157,14 @@ func (s *Store) parseKey(etcdKey string) (owner string, key slipswitch.Key, acti
 	return owner, key, active, nil
 }
 
-// failure wraps what a request failed of.
-func failure(err error) error {
+// failure wraps what a request failed of. What the client says does not always
+// tell where.
+func (s *Store) failure(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
-		return fmt.Errorf("%w: etcd: %w", store.ErrTooLarge, err)
+		return fmt.Errorf("%w: etcd: %w: divide it", store.ErrTooLarge, err)
 	}
-	return fmt.Errorf("%w: etcd: %w", store.ErrUnavailable, err)
+	return fmt.Errorf("%w: etcd at %s: %w", store.ErrUnavailable, strings.Join(s.Client.Endpoints(), ", "), err)
 }

@@ -92,7 +92,7 @@ func (w *watch) follow(ctx context.Context, yield func(store.Batch) bool) error 
 		select {
 		case response, more := <-changes:
 			if !more {
-				return failure(cmp.Or(ctx.Err(), errors.New("the watch has ended")))
+				return w.failure(cmp.Or(ctx.Err(), errors.New("the watch has ended")))
 			}
 			b, err := w.batch(response)
 			if err != nil {
@@ -125,7 +125,7 @@ func (w *watch) follow(ctx context.Context, yield func(store.Batch) bool) error 
 					return nil
 				}
 			} else if err := w.Client.RequestProgress(ctx); err != nil {
-				return failure(err)
+				return w.failure(err)
 			}
 		case <-ctx.Done():
 			return ctx.Err()
@@ -136,7 +136,7 @@ func (w *watch) follow(ctx context.Context, yield func(store.Batch) bool) error 
 // batch returns what a response of the watch says.
 func (w *watch) batch(response clientv3.WatchResponse) (store.Batch, error) {
 	if err := response.Err(); err != nil {
-		return store.Batch{}, failure(err)
+		return store.Batch{}, w.failure(err)
 	}
 	if id := w.position(response.Header).Identity; id != w.at.Identity {
 		return store.Batch{}, w.replaced(id)
@@ -162,16 +162,16 @@ func (w *watch) same(head *etcdserverpb.ResponseHeader) error {
 	case now.Identity != w.at.Identity:
 		return w.replaced(now.Identity)
 	case now.Revision < w.at.Revision:
-		return fmt.Errorf("%w: etcd: the cluster is back at revision %d from %d", store.ErrUnavailable, now.Revision, w.at.Revision)
+		return w.failure(fmt.Errorf("the cluster is back at revision %d from %d", now.Revision, w.at.Revision))
 	case head.RaftTerm < w.term:
-		return fmt.Errorf("%w: etcd: the cluster is back at term %d from %d", store.ErrUnavailable, head.RaftTerm, w.term)
+		return w.failure(fmt.Errorf("the cluster is back at term %d from %d", head.RaftTerm, w.term))
 	}
 	w.term = max(w.term, head.RaftTerm)
 	return nil
 }
 
 func (w *watch) replaced(by string) error {
-	return fmt.Errorf("%w: etcd: another cluster, %s, has taken the place of %s", store.ErrUnavailable, by, w.at.Identity)
+	return w.failure(fmt.Errorf("another cluster, %s, has taken the place of %s", by, w.at.Identity))
 }
 
 // head asks the cluster, not one member alone, where it is.
@@ -180,7 +180,7 @@ func (s *Store) head(ctx context.Context) (*etcdserverpb.ResponseHeader, error) 
 	defer cancel()
 	response, err := s.Client.Get(ctx, s.prefix()+lastKey)
 	if err != nil {
-		return nil, failure(err)
+		return nil, s.failure(err)
 	}
 	return response.Header, nil
 }
@@ -194,7 +194,7 @@ func (s *Store) full(ctx context.Context) (store.Batch, error) {
 	for {
 		b, err := s.pages(ctx)
 		if !errors.Is(err, rpctypes.ErrCompacted) {
-			return b, failure(err)
+			return b, s.failure(err)
 		}
 	}
 }
@@ -252,7 +252,7 @@ func (s *Store) add(b *store.Batch, kv *mvccpb.KeyValue, deleted bool) {
 			b.Activity = append(b.Activity, store.Activity{Owner: owner, Key: key, At: at})
 		}
 	case deleted:
-		b.Entries = append(b.Entries, store.Entry{Owner: owner, Key: key, Where: etcdKey})
+		b.Entries = append(b.Entries, store.Entry{Owner: owner, Key: key, Where: etcdKey, Revision: uint64(kv.ModRevision)})
 	case err != nil:
 		b.Entries = append(b.Entries, store.Entry{Owner: owner, Where: etcdKey, Err: err})
 	default:

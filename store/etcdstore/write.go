@@ -21,8 +21,8 @@ func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.C
 
 // write reads what stands, for the fields that this version does not know, and
 // changes what is to be otherwise in one transaction, if that still stands so.
-// What is as it shall be needs no part in it: who changes that meanwhile has
-// changed it after this batch.
+// What is as it shall be needs no part in it: who changes that meanwhile, and
+// nothing else of the batch, has changed it after this batch.
 func (s *Store) write(ctx context.Context, owner string, changes []slipswitch.Change, lease clientv3.LeaseID) (revision uint64, err error) {
 	keys, err := store.Keys(changes)
 	if err != nil {
@@ -40,19 +40,22 @@ func (s *Store) write(ctx context.Context, owner string, changes []slipswitch.Ch
 	ctx, cancel := context.WithTimeout(ctx, s.timeout())
 	defer cancel()
 	for {
-		standing, err := s.read(ctx, slices.DeleteFunc(slices.Clone(order), func(key string) bool { return puts[key] == nil }))
+		standing, err := s.read(ctx, order)
 		if err != nil {
 			return 0, err
 		}
 		var unchanged []clientv3.Cmp
 		ops := []clientv3.Op{clientv3.OpPut(s.prefix()+lastKey, "")}
 		for _, key := range order {
-			route := puts[key]
+			route, kv := puts[key], standing[key]
+			stands := clientv3.Compare(clientv3.ModRevision(key), "=", kv.GetModRevision())
 			if route == nil {
-				ops = append(ops, clientv3.OpDelete(key, clientv3.WithRange(key+afterSuffix)))
+				if kv != nil {
+					ops = append(ops, clientv3.OpDelete(key, clientv3.WithRange(key+afterSuffix)))
+					unchanged = append(unchanged, stands)
+				}
 				continue
 			}
-			kv := standing[key]
 			value, err := store.Encode(route, kv.GetValue())
 			if err != nil {
 				return 0, err
@@ -61,14 +64,14 @@ func (s *Store) write(ctx context.Context, owner string, changes []slipswitch.Ch
 				continue
 			}
 			ops = append(ops, clientv3.OpPut(key, string(value), clientv3.WithLease(lease)))
-			unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(key), "=", kv.GetModRevision()))
+			unchanged = append(unchanged, stands)
 		}
 		if n := len(ops); n > s.maxOps() {
-			return 0, fmt.Errorf("%w: to change %d routes needs %d operations; the servers take %d", store.ErrTooLarge, n-1, n, s.maxOps())
+			return 0, fmt.Errorf("%w: to change %d routes needs %d operations; the servers take %d: divide it", store.ErrTooLarge, n-1, n, s.maxOps())
 		}
 		response, err := s.Client.Txn(ctx).If(unchanged...).Then(ops...).Commit()
 		if err != nil {
-			return 0, failure(err)
+			return 0, s.failure(err)
 		}
 		if response.Succeeded {
 			return uint64(response.Header.Revision), nil
@@ -88,7 +91,7 @@ func (s *Store) read(ctx context.Context, keys []string) (map[string]*mvccpb.Key
 		}
 		response, err := s.Client.Txn(ctx).Then(gets...).Commit()
 		if err != nil {
-			return nil, failure(err)
+			return nil, s.failure(err)
 		}
 		if revision == 0 {
 			revision = response.Header.Revision
@@ -149,7 +152,7 @@ func (s *Store) touch(ctx context.Context, activity []store.Activity) error {
 		}
 		response, err := s.Client.Txn(ctx).If(unchanged...).Then(ops...).Commit()
 		if err != nil {
-			return failure(err)
+			return s.failure(err)
 		}
 		if response.Succeeded {
 			return nil
