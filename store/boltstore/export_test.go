@@ -6,6 +6,15 @@ func (s *Store) Hold() (release func()) {
 	return func() { <-s.committing }
 }
 
+// HoldFile lets no commit that has begun go on until release is called.
+func (s *Store) HoldFile() (release func()) {
+	tx, err := s.db.Begin(true)
+	if err != nil {
+		panic(err)
+	}
+	return func() { tx.Rollback() }
+}
+
 // Queued returns how many writes wait.
 func (s *Store) Queued() int {
 	s.mu.Lock()

@@ -43,7 +43,7 @@ func writeThroughFailures(args []string) {
 		switch {
 		case err == nil:
 			fmt.Println("acknowledged", version)
-		case errors.Is(err, store.ErrUnavailable) && strings.Contains(err.Error(), "input/output error"):
+		case errors.Is(err, store.ErrUnavailable) && strings.Contains(err.Error(), args[0]+": input/output error"):
 			fmt.Println("failed", version)
 		default:
 			fmt.Println("unexpected:", err)

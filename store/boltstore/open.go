@@ -57,6 +57,7 @@ var errClosed = fmt.Errorf("%w: boltstore: closed", store.ErrUnavailable)
 //
 // All methods may be called concurrently.
 type Store struct {
+	path string
 	db   *bolt.DB
 	feed store.Feed
 
@@ -72,7 +73,7 @@ type Store struct {
 // ErrLocked. ErrCorrupt and ErrNewer leave the file as it is.
 func Open(path string) (*Store, error) {
 	_, statErr := os.Stat(path)
-	s := &Store{committing: make(chan struct{}, 1)}
+	s := &Store{path: path, committing: make(chan struct{}, 1)}
 	err := guard(func() (err error) {
 		// NoFreelistSync would save one page of each commit, but in a damaged file
 		// bbolt then panics where nobody can recover: while it looks for free pages.
@@ -214,6 +215,15 @@ func isDamage(err error) bool {
 	_, damaged := errors.AsType[*damage](err)
 	return damaged || errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum) ||
 		errors.Is(err, bolterrors.ErrVersionMismatch) || errors.Is(err, bolterrors.ErrInvalidMapping) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// failure wraps why the file could not be read or written. Not all errors name
+// the file, and those that do name it twice, then.
+func (s *Store) failure(err error) error {
+	if pathErr, ok := errors.AsType[*os.PathError](err); ok {
+		err = pathErr.Err
+	}
+	return fmt.Errorf("%w: boltstore: %s: %w", store.ErrUnavailable, s.path, err)
 }
 
 // syncDir makes a new file's name last. Some systems cannot, nor need to.

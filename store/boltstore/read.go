@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"runtime"
 	"slices"
@@ -48,7 +47,7 @@ func (s *Store) full() (b store.Batch, err error) {
 		})
 	})
 	if err != nil {
-		return store.Batch{}, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+		return store.Batch{}, s.failure(err)
 	}
 	return b, nil
 }

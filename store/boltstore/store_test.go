@@ -172,6 +172,42 @@ func TestWriteGivenUp(t *testing.T) {
 	}
 }
 
+// Of a batch that is being committed when its writer gives it up, the writer is
+// told what has become of it.
+func TestWriteGivenUpTooLate(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "routes.db"))
+	start := s.Hold()
+	ctx, cancel := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	for i := range 4 { // one of them commits for all
+		writers.Go(func() {
+			if _, err := s.Write(ctx, "", put(fmt.Sprint("/", i), "up")); err != nil {
+				t.Errorf("got %v; want none, as it is made", err)
+			}
+		})
+	}
+	for s.Queued() < 4 {
+		runtime.Gosched()
+	}
+	finish := s.HoldFile()
+	start()
+	for s.Queued() > 0 {
+		runtime.Gosched()
+	}
+	cancel()
+	for range 1000 { // whoever does not wait has time to say so
+		runtime.Gosched()
+	}
+	finish()
+	writers.Wait()
+	if there := load(t, s); len(there) != 4 {
+		t.Errorf("there is %v; want all four", there)
+	}
+	if _, err := s.Write(ctx, "", put("/late", "up")); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "routes.db") {
+		t.Errorf("given up before: got %v; want so, and the file", err)
+	}
+}
+
 // A write that is on its way when the store is closed is acknowledged or
 // refused, and then either there or not.
 func TestCloseDuringWrites(t *testing.T) {

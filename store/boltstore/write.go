@@ -53,6 +53,9 @@ func (s *Store) Touch(ctx context.Context, activity ...store.Activity) error {
 // file free commits all that is queued; a goroutine that did nothing else would
 // cost each write two changes of threads, a tenth of its time.
 func (s *Store) commit(ctx context.Context, w *write) (revision uint64, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, s.failure(err)
+	}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -67,10 +70,16 @@ func (s *Store) commit(ctx context.Context, w *write) (revision uint64, err erro
 		<-w.done
 	case <-w.done:
 	case <-ctx.Done():
-		s.mu.Lock() // nobody may make it later, unless somebody is about to
-		s.queue = slices.DeleteFunc(s.queue, func(queued *write) bool { return queued == w })
+		s.mu.Lock() // nobody may make it later
+		i := slices.Index(s.queue, w)
+		if i >= 0 {
+			s.queue = slices.Delete(s.queue, i, i+1)
+		}
 		s.mu.Unlock()
-		return 0, fmt.Errorf("%w: %w", store.ErrUnavailable, ctx.Err())
+		if i >= 0 {
+			return 0, s.failure(ctx.Err())
+		}
+		<-w.done // somebody is making it
 	}
 	return w.batch.Revision, w.err
 }
@@ -107,7 +116,7 @@ func (s *Store) commitTogether(writes []*write) {
 	for _, w := range writes {
 		switch {
 		case err != nil:
-			w.batch, w.err = store.Batch{}, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+			w.batch, w.err = store.Batch{}, s.failure(err)
 		case w.err == nil:
 			s.feed.Publish(w.batch)
 		}

@@ -5,7 +5,6 @@ package filestore
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"iter"
 	"os"
@@ -181,9 +180,6 @@ func (s *Store) closed() bool {
 }
 
 // unavailable wraps an error of the directory.
-func unavailable(err error) error {
-	if errors.Is(err, store.ErrUnavailable) {
-		return err
-	}
-	return fmt.Errorf("%w: filestore: %w", store.ErrUnavailable, err)
+func (s *Store) unavailable(err error) error {
+	return fmt.Errorf("%w: filestore: %s: %w", store.ErrUnavailable, s.path, plain(err))
 }

@@ -32,14 +32,14 @@ type file struct {
 // it is. The lock is held.
 func (s *Store) scanLocked() error {
 	if err := s.reopen(); err != nil {
-		return unavailable(err)
+		return s.unavailable(err)
 	}
 	var files map[string]*file
 	for range 3 {
 		version := s.version()
 		var err error
 		if files, err = s.read(); err != nil {
-			return unavailable(err)
+			return s.unavailable(err)
 		}
 		if s.version() == version {
 			break // or some files are from before a swap and some from behind it

@@ -38,7 +38,7 @@ func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.C
 		return 0, errClosed
 	}
 	if err := ctx.Err(); err != nil {
-		return 0, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+		return 0, s.unavailable(err)
 	}
 	if err := s.scanLocked(); err != nil { // somebody may have changed the file
 		return 0, err
@@ -80,7 +80,7 @@ func (s *Store) changed(owner string, keys []slipswitch.Key, changes []slipswitc
 		if at < 0 {
 			for name, f := range s.files {
 				if j := slices.IndexFunc(f.good, is); j >= 0 && name != Written {
-					return nil, fmt.Errorf("%w: filestore: %.80q stands in %s", store.ErrReadOnly, keys[i], f.good[j].Where)
+					return nil, fmt.Errorf("%w: filestore: %.80q stands in %s: change it there", store.ErrReadOnly, keys[i], f.good[j].Where)
 				}
 			}
 		}
@@ -143,8 +143,8 @@ func (s *Store) replace(data []byte) error {
 		}
 		return nil
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("%w: filestore: %w", store.ErrReadOnly, err)
+		return fmt.Errorf("%w: filestore: %s: %w", store.ErrReadOnly, s.path, plain(err))
 	}
 	s.root.Remove(temporary)
-	return unavailable(err)
+	return s.unavailable(err)
 }
