@@ -135,7 +135,8 @@ type Route struct {
 	// Labels are for selecting routes.
 	Labels map[string]string `json:"labels,omitempty"`
 
-	// Meta is the caller's own JSON value. It is kept, and never read.
+	// Meta is the caller's own JSON value. It is kept, without spaces between its
+	// parts, and never read.
 	Meta json.RawMessage `json:"meta,omitempty"`
 }
 
@@ -187,8 +188,21 @@ func (r *Route) clone() Route {
 	c.Headers = r.Headers.clone()
 	c.Protocols = slices.Clone(r.Protocols)
 	c.Labels = maps.Clone(r.Labels)
-	c.Meta = bytes.Clone(r.Meta)
+	c.Meta = compact(r.Meta)
 	return c
+}
+
+// compact returns a JSON value without what is only between its parts: that
+// alone is no change.
+func compact(value json.RawMessage) json.RawMessage {
+	if value == nil {
+		return nil
+	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, value); err != nil {
+		return bytes.Clone(value)
+	}
+	return b.Bytes()
 }
 
 // validate checks all fields but the key's and the upstreams', and tells what

@@ -220,6 +220,22 @@ func TestRouteIsCopied(t *testing.T) {
 	}
 }
 
+// A meta with other spaces is the same.
+func TestMetaSpelling(t *testing.T) {
+	var router slipswitch.Router
+	route := slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://up")}
+	for _, meta := range []string{`{"a b":[1,"<x> y"]}`, "{\n  \"a b\" : [ 1, \"<x> y\" ]\n}\n"} {
+		route.Meta = json.RawMessage(meta)
+		put(t, &router, route)
+		if version := router.Table().Version(); version != 1 {
+			t.Errorf("%s: version %d; want 1", meta, version)
+		}
+		if e, _ := router.Table().At(route.Key()); string(e.Route.Meta) != `{"a b":[1,"<x> y"]}` {
+			t.Errorf("kept as %s", e.Route.Meta)
+		}
+	}
+}
+
 func TestEveryInvalidRouteOfABatchIsReported(t *testing.T) {
 	var router slipswitch.Router
 	var changes []slipswitch.Change
