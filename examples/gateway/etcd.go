@@ -27,6 +27,9 @@ func openEtcd(where string) (closer, error) {
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return nil, fmt.Errorf("etcd: %q must be a URL such as http://127.0.0.1:2379", endpoint)
 		}
+		if u.User != nil { // errors name the URLs
+			return nil, errors.New("etcd: a URL must not hold a user: use the options user and password-file")
+		}
 		secure = secure || u.Scheme == "https"
 	}
 	options, err := url.ParseQuery(query)

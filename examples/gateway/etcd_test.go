@@ -96,6 +96,7 @@ func TestStoreFlags(t *testing.T) {
 		{"redis:x", "must be memory, bolt:FILE"},
 		{"etcd:127.0.0.1:2379", "must be a URL such as"},
 		{"etcd:http://127.0.0.1:1,ftp://127.0.0.1:1", `"ftp://127.0.0.1:1" must be a URL`},
+		{"etcd:http://user:secret@127.0.0.1:1", "must not hold a user: use the options"},
 		{"etcd:http://127.0.0.1:1?insecure=1", `option "insecure" must be one of`},
 		{"etcd:http://127.0.0.1:1?ca=x", "are for https"},
 		{"etcd:https://127.0.0.1:1?cert=x", "cert and key go together"},
@@ -193,7 +194,7 @@ func TestEtcdGone(t *testing.T) {
 	conn := dial(t, "ws://"+p.public+"/ide/echo", nil)
 	kill()
 	status, err := p.call("PUT", "/v1/route?path=/new", slipswitch.Route{Path: "/new", Upstreams: slipswitch.To("http://127.0.0.1:9")}, nil)
-	if status != http.StatusServiceUnavailable || !strings.Contains(fmt.Sprint(err), "store: unavailable: etcd") {
+	if status != http.StatusServiceUnavailable || !strings.Contains(fmt.Sprint(err), "store: unavailable: etcd at "+url) {
 		t.Errorf("a write: %d, %v; want 503 with the reason", status, err)
 	}
 	programtest.Eventually(t, "the status tells", func() bool {

@@ -104,11 +104,9 @@ func openStores(start context.Context, settings *settings, router *slipswitch.Ro
 		}
 		s.open, s.syncs = append(s.open, opened), append(s.syncs, sync)
 		s.ended.Go(func() { sync.Run(ctx) })
-	}
-	soon, done := context.WithTimeout(start, 5*time.Second)
-	defer done()
-	for _, sync := range s.syncs {
-		sync.Wait(soon, 0)
+		soon, done := context.WithTimeout(start, 5*time.Second)
+		sync.Wait(soon, 0) // one after the other: a key that two of them have is the first one's
+		done()
 	}
 	return s, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/slipswitch/slipswitch"
 	"github.com/slipswitch/slipswitch/examples/internal/programtest"
+	"github.com/slipswitch/slipswitch/store/boltstore"
 )
 
 // routes returns the paths of all routes that the gateway has.
@@ -208,6 +209,38 @@ func TestFileStaysLocked(t *testing.T) {
 		if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(text.String(), "another process has the file open: "+file) {
 			t.Errorf("ended with %v:\n%s\nwant status 1, and the file", err, text.String())
 		}
+	}
+}
+
+// A key that two stores have is the first one's, however long that takes to be
+// read.
+func TestFirstStoreHasTheKey(t *testing.T) {
+	directory, file := t.TempDir(), filepath.Join(t.TempDir(), "routes.db")
+	text := []byte("routes:\n- path: /team\n  upstreams: [http://127.0.0.1:9]\n")
+	if err := os.WriteFile(filepath.Join(directory, "team.yaml"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	routes, err := boltstore.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := []slipswitch.Change{{Put: &slipswitch.Route{Path: "/team", Upstreams: slipswitch.To("http://127.0.0.1:8")}}}
+	for i := range 5000 {
+		changes = append(changes, slipswitch.Change{Put: &slipswitch.Route{Path: fmt.Sprint("/", i), Upstreams: slipswitch.To("http://127.0.0.1:8")}})
+	}
+	if _, err := routes.Write(t.Context(), "", changes...); err != nil {
+		t.Fatal(err)
+	}
+	routes.Close()
+	for range 3 {
+		p := start(t, "-data="+file, "-store=file:"+directory)
+		var entry struct{ Route slipswitch.Route }
+		p.must("GET", "/v1/route?path=/team", nil, &entry)
+		if len(entry.Route.Upstreams) != 1 || entry.Route.Upstreams[0].URL != "http://127.0.0.1:8" {
+			t.Errorf("/team is %+v; want the first store's", entry.Route)
+		}
+		p.signal(syscall.SIGKILL)
+		<-p.exited
 	}
 }
 
