@@ -107,7 +107,7 @@ func (p *place) departs(from, to *leaf, tunnels map[*Tunnel]struct{}) {
 	d := &departure{at: time.Now()}
 	switch {
 	case to == nil:
-		d.Ending, d.why = from.route.OnDelete, WhyRouteDeleted
+		d.Ending, d.why = p.onDelete, WhyRouteDeleted
 	case from != nil:
 		d.Ending, d.why = to.route.OnUpstreamRemoved, WhyUpstreamRemoved
 	}

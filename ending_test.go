@@ -235,29 +235,39 @@ func TestPolicyOfTemplates(t *testing.T) {
 
 // A route that changes between lookup and 101 changes for the tunnel, too.
 func TestPolicyDuringHandshake(t *testing.T) {
-	asked, answer := make(chan struct{}), make(chan struct{})
-	u := startScript(t, func(u *upstream, p *peer) bool {
-		if _, err := p.request(); err != nil {
-			return false
-		}
-		close(asked)
-		<-answer
-		_, err := io.WriteString(p.TCPConn, switching())
-		return err == nil
-	})
-	r := route("/a", u)
-	r.OnDelete = slipswitch.Ending{Close: true, Code: 4001}
-	g := startGateway(t, new(slipswitch.Proxy), r)
-	client := g.dial()
-	client.send(handshake("/a"))
-	<-asked
-	deletes(slipswitch.Key{Host: host, Path: "/a"})(g, r, nil)
-	close(answer)
-	if a := client.answer("GET"); a.StatusCode != 101 {
-		t.Fatalf("got %s", a.Status)
+	for name, policy := range map[string]struct{ before, behind slipswitch.Ending }{
+		"deleted":               {slipswitch.Ending{Close: true, Code: 4001}, slipswitch.Ending{Close: true, Code: 4001}},
+		"told to, then deleted": {slipswitch.Ending{}, slipswitch.Ending{Close: true, Code: 4001}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			asked, answer := make(chan struct{}), make(chan struct{})
+			u := startScript(t, func(u *upstream, p *peer) bool {
+				if _, err := p.request(); err != nil {
+					return false
+				}
+				close(asked)
+				<-answer
+				_, err := io.WriteString(p.TCPConn, switching())
+				return err == nil
+			})
+			r := route("/a", u)
+			r.OnDelete = policy.before
+			g := startGateway(t, new(slipswitch.Proxy), r)
+			client := g.dial()
+			client.send(handshake("/a"))
+			<-asked
+			r.OnDelete = policy.behind
+			g.put(r)
+			deletes(slipswitch.Key{Host: host, Path: "/a"})(g, r, nil)
+			close(answer)
+			if a := client.answer("GET"); a.StatusCode != 101 {
+				t.Fatalf("got %s", a.Status)
+			}
+			both(client, u.tunnel(), 4001, "route deleted")
+			g.wantReport(slipswitch.WhyRouteDeleted)
+		})
 	}
-	both(client, u.tunnel(), 4001, "route deleted")
-	g.wantReport(slipswitch.WhyRouteDeleted)
 }
 
 func TestTunnelClose(t *testing.T) {

@@ -69,3 +69,18 @@ func (r *Route) Incoming(header http.Header, prefix string) { r.rewriteCookies(h
 
 // Guarded reports whether a captured name may not lead to an address.
 func Guarded(addr netip.Addr) bool { return new(guard).check(addr) != nil }
+
+// HoldPlace locks the place of a route's key until release is called: a change
+// of that route stops half-way.
+func HoldPlace(r *Router, k Key) (release func()) {
+	entry, _ := r.Table().At(k)
+	entry.leaf.place.mu.Lock()
+	return entry.leaf.place.mu.Unlock
+}
+
+// Kept returns how many places without a route are remembered.
+func Kept(r *Router) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.kept)
+}

@@ -18,8 +18,9 @@ type place struct {
 	active atomic.Int64         // unix nanoseconds of the last activity
 	leaf   atomic.Pointer[leaf] // what stands here now; nil: nothing
 
-	mu      sync.Mutex
-	tunnels map[*Tunnel]struct{}
+	mu       sync.Mutex
+	tunnels  map[*Tunnel]struct{}
+	onDelete Ending // of the route that was deleted here last
 }
 
 // use notes activity.
@@ -35,9 +36,9 @@ func (p *place) use(now time.Time) {
 
 // lastActive returns the last activity, that of open tunnels included.
 func (p *place) lastActive() time.Time {
-	last := time.Unix(0, p.active.Load())
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	last := time.Unix(0, p.active.Load()) // not before the lock: the last of a tunnel counts here before it leaves
 	for t := range p.tunnels {
 		last = latest(last, t.proxy.lastActive(t.stats()))
 	}
@@ -56,7 +57,9 @@ func (p *place) turn(to *leaf) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	from := p.leaf.Swap(to)
-	if to != nil {
+	if to == nil {
+		p.onDelete = from.route.OnDelete
+	} else {
 		for t := range p.tunnels {
 			t.follow(from, to)
 		}
@@ -118,18 +121,12 @@ func (t *Tunnel) follow(from, to *leaf) {
 	}
 }
 
-// leave removes a tunnel.
+// leave removes a tunnel. It does not wait for a batch: the engine calls it.
 func (p *place) leave(r *Router, t *Tunnel) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	delete(p.tunnels, t)
-	abandoned := len(p.tunnels) == 0 && p.leaf.Load() == nil
-	p.mu.Unlock()
-	if !abandoned {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.kept[p.key] == p && p.openTunnels() == 0 {
-		delete(r.kept, p.key)
+	if len(p.tunnels) == 0 && p.leaf.Load() == nil {
+		go r.forget(p)
 	}
 }

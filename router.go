@@ -85,8 +85,8 @@ func (r *Router) begin() *Txn {
 	return &Txn{batch: &batch{router: r, base: base, root: base.root, now: time.Now()}, owner: &Owner{}}
 }
 
-// publish swaps in the batch's table and tells the places that changed. The
-// lock is held.
+// publish tells the places that change and swaps in the batch's table. The lock
+// is held.
 func (r *Router) publish(b *batch) *Table {
 	next := &Table{
 		version:   b.base.version + 1,
@@ -136,7 +136,6 @@ func (r *Router) publish(b *batch) *Table {
 			turn.is.place.use(b.now)
 		}
 	}
-	r.current.Store(next)
 	for _, turn := range turns {
 		if turn.is != nil {
 			turn.is.place.turn(turn.is)
@@ -145,6 +144,7 @@ func (r *Router) publish(b *batch) *Table {
 			r.keep(place)
 		}
 	}
+	r.current.Store(next) // behind the turns: a leaf that does not stand at its place is always an older one
 	close(b.base.replaced)
 	return next
 }
@@ -155,6 +155,15 @@ func (r *Router) keep(p *place) {
 		r.kept = make(map[string]*place)
 	}
 	r.kept[p.key] = p
+}
+
+// forget undoes keep, unless the place is in use again.
+func (r *Router) forget(p *place) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.kept[p.key] == p && p.openTunnels() == 0 {
+		delete(r.kept, p.key)
+	}
 }
 
 // A Txn collects the changes of one batch. Only the function that was given it
