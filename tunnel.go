@@ -2,6 +2,7 @@ package slipswitch
 
 import (
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -144,11 +145,8 @@ func (g *registry) closed() bool {
 // all returns the open tunnels in the order in which they were opened.
 func (g *registry) all() []*Tunnel {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	tunnels := make([]*Tunnel, 0, len(g.open))
-	for _, t := range g.open {
-		tunnels = append(tunnels, t)
-	}
+	tunnels := slices.AppendSeq(make([]*Tunnel, 0, len(g.open)), maps.Values(g.open))
+	g.mu.Unlock()
 	slices.SortFunc(tunnels, func(a, b *Tunnel) int { return int(int64(a.id - b.id)) })
 	return tunnels
 }

@@ -184,17 +184,21 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 		p.fail(w, r, &Error{Status: http.StatusNotImplemented, Reason: "upgrades are not possible here", Err: err})
 		return
 	}
+	defer func() {
+		if !h.opened { // the client has left, or what wraps its connection panics
+			conn.Close()
+		}
+	}()
 	conn.SetDeadline(time.Now().Add(defaultHandshakeTimeout))
 	if _, err := conn.Write(head); err != nil {
-		conn.Close() // the client has left
 		return
 	}
 	conn.SetDeadline(time.Time{})
 	h.conn.SetDeadline(time.Time{})
-	h.opened = true
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
 	first, _ := h.reader.Peek(h.reader.Buffered())
 	route := x.match.Route
+	h.opened = true
 	t.run(splice.Config{
 		Client: conn, Upstream: h.conn,
 		FromClient: early, FromUpstream: first,

@@ -487,30 +487,96 @@ func TestWriterThatCannotFlush(t *testing.T) {
 	}
 }
 
-// TestFailedHijack frees the upstream's connection and the tunnel's place.
-func TestFailedHijack(t *testing.T) {
+// TestFailedOpen: of a tunnel whose client cannot be told is nothing left: no
+// connection, seat, place or report, whatever has become of its route and whoever
+// has ended it meanwhile.
+func TestFailedOpen(t *testing.T) {
 	t.Parallel()
-	u := startScript(t, func(u *upstream, p *peer) bool {
-		if _, err := p.request(); err == nil {
-			io.WriteString(p.TCPConn, switching())
-			p.expectReset()
-			u.keep(received{})
-		}
-		return false
-	})
-	p := &slipswitch.Proxy{Middleware: func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(noHijack{w}, r) })
-	}}
-	g := startGateway(t, p, route("/", u))
-	if a := g.do(handshake("/a")); a.StatusCode != 501 {
-		t.Errorf("got %s; want 501", a.Status)
+	for name, test := range map[string]struct {
+		hijack func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error)
+		status int // 0: none
+	}{
+		"no hijack":           {func(http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errors.New("no") }, 501},
+		"panic in the hijack": {func(http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) { panic(http.ErrAbortHandler) }, 0},
+		"no buffer": {func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			return badWriter{conn, func() error { return nil }}, nil, err
+		}, 0},
+		"write error": {func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
+			conn, buffered, err := http.NewResponseController(w).Hijack()
+			return badWriter{conn, func() error { return errors.New("no") }}, buffered, err
+		}, 0},
+		"panic in the write": {func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
+			conn, buffered, err := http.NewResponseController(w).Hijack()
+			return badWriter{conn, func() error { panic(http.ErrAbortHandler) }}, buffered, err
+		}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := startScript(t, func(u *upstream, p *peer) bool {
+				if _, err := p.request(); err == nil {
+					io.WriteString(p.TCPConn, switching())
+					p.expectReset()
+					u.keep(received{})
+				}
+				return false
+			})
+			r := route("/a", u)
+			r.OnDelete = slipswitch.Ending{Close: true}
+			p := &slipswitch.Proxy{Limits: slipswitch.Limits{Tunnels: 1, TunnelsPerRoute: 1, TunnelsPerClient: 1, HandshakesPerRoute: 1}}
+			g := startHandler(t, p, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer func() {
+					if recover() != nil {
+						panic(http.ErrAbortHandler) // which the server does not log
+					}
+				}()
+				p.ServeHTTP(hijacker{w, func() (net.Conn, *bufio.ReadWriter, error) {
+					p.Drain(nil, 0, 1001, "")
+					_, err := p.Router.Update(func(tx *slipswitch.Txn) error { tx.Delete(host, "/a"); return nil })
+					if err != nil {
+						t.Error(err)
+					}
+					return test.hijack(w)
+				}}, r)
+			}))
+			for i := range 2 {
+				g.put(r)
+				client := g.dial()
+				client.send(handshake("/a"))
+				if test.status != 0 {
+					if a := client.answer("GET"); a.StatusCode != test.status {
+						t.Errorf("got %s; want %d", a.Status, test.status)
+					}
+				} else if got, err := client.rest(); got != "" || err != nil {
+					t.Errorf("got %q, %v; want the end", got, err)
+				}
+				until(t, "the upstream sees the end", func() bool { return len(u.all()) == i+1 })
+				until(t, "nothing is left", func() bool {
+					return g.running.Load() == 0 && len(slices.Collect(g.Tunnels())) == 0 && slipswitch.Kept(g.Router) == 0
+				})
+			}
+			if err := g.Shutdown(t.Context()); err != nil || len(g.reports) > 0 {
+				t.Errorf("Shutdown: %v, and %d reports", err, len(g.reports))
+			}
+		})
 	}
-	until(t, "the upstream sees the end", func() bool { return len(u.all()) == 1 })
 }
 
-type noHijack struct{ http.ResponseWriter }
+// A hijacker has a Hijack of its own.
+type hijacker struct {
+	http.ResponseWriter
+	hijack func() (net.Conn, *bufio.ReadWriter, error)
+}
 
-func (noHijack) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errors.New("no") }
+func (w hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.hijack() }
+
+// A badWriter does not write.
+type badWriter struct {
+	net.Conn
+	write func() error
+}
+
+func (c badWriter) Write(b []byte) (int, error) { return len(b), c.write() }
 
 // TestPanicsLeakNothing: neither connections nor places in the registry, which
 // Shutdown would wait for.
