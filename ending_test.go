@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -449,6 +451,27 @@ func TestEndWithThe101(t *testing.T) {
 				t.Errorf("the open tunnels were %v, and the report %+v", seen, r)
 			}
 		})
+	}
+}
+
+// TestOrdersStayInOrder: what is asked of a tunnel while it does what was asked of
+// it before is done after that.
+func TestOrdersStayInOrder(t *testing.T) {
+	var done []int
+	var asking sync.WaitGroup
+	tunnel := new(slipswitch.Tunnel)
+	tunnel.Do(func() {
+		asking.Go(func() { tunnel.Do(func() { done = append(done, 3) }) })
+		for range 1000 {
+			runtime.Gosched()
+		}
+		done = append(done, 1)
+	})
+	tunnel.Do(func() { done = append(done, 2) })
+	tunnel.CarriedBy()
+	asking.Wait()
+	if !slices.Equal(done, []int{1, 2, 3}) {
+		t.Errorf("done in the order %v", done)
 	}
 }
 

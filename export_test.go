@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/slipswitch/slipswitch/internal/splice"
 )
 
 // Spread calls end n times as tunnels are ended over a window.
@@ -84,3 +86,8 @@ func Kept(r *Router) int {
 	defer r.mu.Unlock()
 	return len(r.kept)
 }
+
+// Do has f called once a tunnel is carried, or at once, as whatever is asked of
+// one is; CarriedBy has it carried, though not by much.
+func (t *Tunnel) Do(f func()) { t.do(func(*splice.Pair) { f() }) }
+func (t *Tunnel) CarriedBy()  { t.carriedBy(new(splice.Pair)) }

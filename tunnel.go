@@ -69,28 +69,27 @@ func (t *Tunnel) stats() splice.Stats {
 	return t.pair.Stats()
 }
 
-// do calls f with what carries the tunnel: at once, or as soon as it is there.
+// do calls f, which must not block, with what carries the tunnel: at once, or as
+// soon as it is there. One call comes after the other, in order.
 func (t *Tunnel) do(f func(*splice.Pair)) {
 	t.mu.Lock()
-	pair := t.pair
-	if pair == nil {
+	defer t.mu.Unlock()
+	if t.pair == nil {
 		t.later = append(t.later, f)
+		return
 	}
-	t.mu.Unlock()
-	if pair != nil {
-		f(pair)
-	}
+	f(t.pair)
 }
 
 // carriedBy does what was to be done later.
 func (t *Tunnel) carriedBy(pair *splice.Pair) {
 	t.mu.Lock()
-	later := t.later
-	t.pair, t.later = pair, nil
-	t.mu.Unlock()
-	for _, f := range later {
+	defer t.mu.Unlock()
+	t.pair = pair
+	for _, f := range t.later {
 		f(pair)
 	}
+	t.later = nil
 }
 
 func (t *Tunnel) hasEnded() bool {
