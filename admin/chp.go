@@ -72,7 +72,7 @@ func (h *Handler) chpList(w http.ResponseWriter, r *http.Request) *problem {
 		out.WriteString(separator)
 		out.Write(name)
 		out.WriteString(":")
-		out.Write(chpData(e))
+		out.Write(h.chpData(e))
 		separator = ","
 	}
 	if separator == "{" {
@@ -88,7 +88,7 @@ func (h *Handler) chpGet(w http.ResponseWriter, r *http.Request, key slipswitch.
 		return &problem{Status: http.StatusNotFound}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Write(chpData(entry))
+	w.Write(h.chpData(entry))
 	return nil
 }
 
@@ -223,8 +223,9 @@ func chpTarget(upstream string) string {
 	return upstream
 }
 
-// chpData returns a route's data as it was put, with its last activity.
-func chpData(e slipswitch.Entry) []byte {
+// chpData returns a route's data as it was put, with its last activity and, in
+// host routing, its host.
+func (h *Handler) chpData(e slipswitch.Entry) []byte {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(e.Route.Meta, &fields) != nil || fields == nil {
 		fields = make(map[string]json.RawMessage, 2) // what others have put there cannot be shown
@@ -234,6 +235,9 @@ func chpData(e slipswitch.Entry) []byte {
 		target = chpTarget(e.Route.Upstreams[0].URL)
 	}
 	fields["target"], _ = json.Marshal(target)
+	if h.CHPHostRouting && e.Route.Host != "" {
+		fields["host"], _ = json.Marshal(e.Route.Host)
+	}
 	fields["last_activity"], _ = json.Marshal(lastActive(e).Format("2006-01-02T15:04:05.000Z"))
 	data, _ := json.Marshal(fields)
 	return data

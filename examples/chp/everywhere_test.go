@@ -65,6 +65,7 @@ func forwardsHTTP(d *driver) {
 			d.Errorf("got header %v", got.Header)
 		}
 	}
+	d.get(200, "/./http") // and no redirect
 	want := host
 	if d.changeOrigin {
 		want = d.target.host()

@@ -64,16 +64,16 @@ func (s *standIn) find(r *http.Request) {
 	if !s.measured && !s.noIncludePrefix {
 		return
 	}
-	start, path := time.Now(), r.URL.EscapedPath()
-	match, err := s.router.Lookup(r.Host, path)
+	start := time.Now()
+	match, err := s.router.Lookup(r.Host, r.URL.EscapedPath())
 	if s.measured {
 		s.counts.timeFind(start)
 	}
-	if err != nil || !s.noIncludePrefix || strings.HasSuffix(path, "/") {
+	if err != nil || !s.noIncludePrefix || strings.HasSuffix(match.Path, "/") {
 		return
 	}
 	route := match.Route.Key()
-	if asked, err := (slipswitch.Key{Host: route.Host, Path: path}).Canonical(); err == nil && asked == route {
+	if asked, err := (slipswitch.Key{Host: route.Host, Path: match.Path}).Canonical(); err == nil && asked == route {
 		r.URL.Path += "/"
 		if r.URL.RawPath != "" {
 			r.URL.RawPath += "/"

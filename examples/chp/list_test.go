@@ -83,6 +83,9 @@ func hosts(d *driver) {
 		}
 	}
 	d.get(404, "/hosts/", "Host", "third.example.com")
+	if got, listed := d.data("/hosts")["host"], d.list("")["/other.example.com/hosts"]["host"]; got != host || listed != "other.example.com" {
+		d.Errorf("the API shows the hosts %v and %v", got, listed)
+	}
 }
 
 func defaultTarget(d *driver) {
