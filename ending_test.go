@@ -258,7 +258,7 @@ func TestPolicyDuringHandshake(t *testing.T) {
 			g := startGateway(t, new(slipswitch.Proxy), r)
 			client := g.dial()
 			client.send(handshake("/a"))
-			<-asked
+			receive(t, "the upstream is asked", asked)
 			r.OnDelete = policy.behind
 			g.put(r)
 			deletes(slipswitch.Key{Host: host, Path: "/a"})(g, r, nil)
@@ -362,7 +362,7 @@ func TestCloseMeetsThePeersEnd(t *testing.T) {
 		} else {
 			client.reset()
 		}
-		<-done
+		receive(t, "Close returns", done)
 		far.CloseWrite()
 		client.Close()
 		far.rest()
@@ -537,7 +537,7 @@ func TestShutdown(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- g.Shutdown(t.Context()) }()
 	both(client, far, 1012, "shutdown")
-	if err := <-done; err != nil || len(g.reports) != 1 {
+	if err := receive(t, "Shutdown returns", done); err != nil || len(g.reports) != 1 {
 		t.Errorf("got %v with %d reports; want nil, with 1", err, len(g.reports))
 	}
 	g.wantReport(slipswitch.WhyShutdown)

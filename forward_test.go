@@ -114,7 +114,7 @@ func TestEarlyResponse(t *testing.T) {
 	if rest, err := io.ReadAll(r.Body); string(rest) != "last" || err != nil {
 		t.Errorf("got %q, %v", rest, err)
 	}
-	if n := <-got; n != size+1 {
+	if n := receive(t, "the upstream has read the body", got); n != size+1 {
 		t.Errorf("the upstream got %d bytes; want %d", n, size+1)
 	}
 }
@@ -210,7 +210,7 @@ func TestNobodyReadsBehindHandler(t *testing.T) {
 		t.Errorf("got %s %q", a.Status, a.body)
 	}
 	client.Close()
-	if n := <-returned; n != 0 {
+	if n := receive(t, "ServeHTTP returns", returned); n != 0 {
 		t.Errorf("%d reads are under way", n)
 	}
 }

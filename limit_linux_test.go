@@ -74,7 +74,7 @@ func TestDescriptorsDoNotRunOut(t *testing.T) {
 		if client.answer("GET").StatusCode != 101 {
 			return false
 		}
-		(<-u.opened).Close()
+		u.tunnel().Close()
 		return true
 	})
 }

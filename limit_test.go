@@ -89,7 +89,7 @@ func TestHandshakeLimit(t *testing.T) {
 		for range 3 {
 			client := g.dial()
 			client.send(handshake("/a"))
-			<-asked
+			receive(t, "the upstream is asked", asked)
 			if a := g.do(handshake("/a/b")); a.StatusCode != 503 || a.Header.Get("Retry-After") != "1" {
 				t.Errorf("a second handshake: got %s", a.Status)
 			}
@@ -103,7 +103,7 @@ func TestHandshakeLimit(t *testing.T) {
 			until(t, "there is room again", func() bool { return g.do(handshake("/gone")).StatusCode == 502 })
 			again := g.dial()
 			again.send(handshake("/a"))
-			<-asked
+			receive(t, "the upstream is asked", asked)
 			answer <- struct{}{}
 			if a := again.answer("GET"); a.StatusCode != 403 {
 				t.Errorf("again: got %s", a.Status)
@@ -162,6 +162,6 @@ func TestLimitUnderFlood(t *testing.T) {
 	close(stop)
 	flood.Wait()
 	for open := len(u.opened); open > 0; open-- {
-		(<-u.opened).Close()
+		u.tunnel().Close()
 	}
 }

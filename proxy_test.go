@@ -275,13 +275,7 @@ func (g *gateway) get(target string, lines ...string) answer {
 // report waits for the next close report.
 func (g *gateway) report() slipswitch.CloseReport {
 	g.t.Helper()
-	select {
-	case r := <-g.reports:
-		return r
-	case <-time.After(wait):
-		g.t.Fatal("no close report")
-		panic("unreachable")
-	}
+	return receive(g.t, "a close report", g.reports)
 }
 
 // tunnels waits until so many tunnels are open, and returns them.
@@ -293,6 +287,18 @@ func (g *gateway) tunnels(n int) []*slipswitch.Tunnel {
 		return len(open) == n
 	})
 	return open
+}
+
+// receive waits for what a channel brings.
+func receive[T any](t testing.TB, what string, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(wait):
+		t.Fatalf("never: %s", what)
+		panic("unreachable")
+	}
 }
 
 // until waits for a state by looking often.
@@ -525,13 +531,7 @@ func (u *upstream) nothing() {
 // tunnel returns the upstream's end of the next tunnel.
 func (u *upstream) tunnel() *peer {
 	u.t.Helper()
-	select {
-	case p := <-u.opened:
-		return p
-	case <-time.After(wait):
-		u.t.Fatal("the upstream was not asked for a tunnel")
-		panic("unreachable")
-	}
+	return receive(u.t, "the upstream is asked for a tunnel", u.opened)
 }
 
 // route returns a route to upstreams.

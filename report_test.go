@@ -155,14 +155,14 @@ func TestSlowHook(t *testing.T) {
 		f.Close()
 		g.tunnels(1)
 		if i == 0 {
-			<-called // and there it hangs
+			receive(t, "the hook is called", called) // and there it hangs
 		}
 	}
 	carries(client, far)
 	for i := range uint64(n) {
 		next <- struct{}{}
 		if i+1 < n {
-			if r := <-called; r.Tunnel != i+3 {
+			if r := receive(t, "the hook is called again", called); r.Tunnel != i+3 {
 				t.Errorf("report %d is of tunnel %d; want %d", i+1, r.Tunnel, i+3)
 			}
 		}

@@ -304,7 +304,7 @@ func TestResolverEndsWithShutdown(t *testing.T) {
 	if err := g.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
-	<-ended
+	receive(t, "the resolver's context ends", ended)
 	if a := client.answer("GET"); a.StatusCode != 502 {
 		t.Errorf("got %s; want 502", a.Status)
 	}

@@ -240,7 +240,7 @@ func TestReports(t *testing.T) {
 			done := make(chan error)
 			go func() { done <- g.Shutdown(context.Background()) }()
 			both(client, far, 1012, "shutdown")
-			if err := <-done; err != nil {
+			if err := receive(g.t, "Shutdown returns", done); err != nil {
 				g.t.Errorf("Shutdown: %v", err)
 			}
 		}, by: "gateway", how: "policy", why: "shutdown"},
@@ -360,7 +360,7 @@ func TestShutdownWaitsForReports(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- g.Shutdown(context.Background()) }()
 	for i := range n {
-		<-entered
+		receive(t, "the hook is called", entered)
 		select {
 		case err := <-done:
 			t.Fatalf("Shutdown returned %v before report %d", err, i)
@@ -368,7 +368,7 @@ func TestShutdownWaitsForReports(t *testing.T) {
 		}
 		leave <- struct{}{}
 	}
-	if err := <-done; err != nil {
+	if err := receive(t, "Shutdown returns", done); err != nil {
 		t.Error(err)
 	}
 	if len(told) != n {
@@ -422,7 +422,7 @@ func TestShutdownCutsWhatIsLeft(t *testing.T) {
 		g.wantReport(slipswitch.WhyShutdown)
 	}
 	for range n / 2 {
-		<-flooding
+		receive(t, "a flood is over", flooding)
 	}
 }
 
@@ -452,7 +452,7 @@ func TestShutdownOpensNoTunnel(t *testing.T) {
 	g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
 	client := g.dial()
 	client.send(handshake("/"))
-	<-asked
+	receive(t, "the upstream is asked", asked)
 	if err := g.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -496,7 +496,7 @@ func TestShutdownWaitsForOpening(t *testing.T) {
 	}), route("/", u))
 	client := g.dial()
 	client.send(handshake("/"))
-	<-opening
+	receive(t, "a client is answered", opening)
 	done := make(chan error, 1)
 	go func() { done <- g.Shutdown(context.Background()) }()
 	until(t, "upgrades are refused", func() bool {
@@ -520,7 +520,7 @@ func TestShutdownWaitsForOpening(t *testing.T) {
 		client.answer("GET")
 		client.Close()
 	}()
-	if err := <-done; err != nil {
+	if err := receive(t, "Shutdown returns", done); err != nil {
 		t.Error(err)
 	}
 	if len(g.reports) == before {
@@ -583,7 +583,7 @@ func TestShutdownDuringUpgrades(t *testing.T) {
 		reports := len(g.reports)
 		tunnels := 0
 		for range 8 {
-			if <-opened {
+			if receive(t, "a client is answered or refused", opened) {
 				tunnels++
 			}
 		}

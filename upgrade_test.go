@@ -191,7 +191,7 @@ func TestRefusedUpgrade(t *testing.T) {
 		if target := u.only().target(); target != "/a" {
 			t.Errorf("the upstream received %q", target)
 		}
-		if err := <-ends; err == nil {
+		if err := receive(t, "the upstream's connection ends", ends); err == nil {
 			t.Error("the upstream's connection ended with a FIN: its port is blocked for a minute")
 		}
 	}
@@ -394,7 +394,7 @@ func TestClientVanishesDuringDial(t *testing.T) {
 		}}, slipswitch.Route{Path: "/", Upstreams: slipswitch.To("http://10.0.0.1:1", "http://10.0.0.2:1")})
 		client := g.dial()
 		client.send(raw)
-		<-dialing
+		receive(t, "an upstream is dialled", dialing)
 		client.Close()
 		until(t, "the request is over", func() bool { return g.running.Load() == 0 })
 		if len(dialing) > 0 {
@@ -418,9 +418,9 @@ func TestClientVanishesDuringHandshake(t *testing.T) {
 	g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
 	client := g.dial()
 	client.send(handshake("/a"))
-	<-asked
+	receive(t, "the upstream is asked", asked)
 	client.Close()
-	if err := <-ended; err == nil || errors.Is(err, context.DeadlineExceeded) {
+	if err := receive(t, "the upstream's connection ends", ended); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the upstream's connection ended with %v; want a reset", err)
 	}
 }
@@ -730,7 +730,7 @@ func FuzzHandshakeResponse(f *testing.F) {
 			}
 			return
 		}
-		<-ended
+		receive(t, "the tunnel ends", ended)
 		got := bufio.NewReader(bytes.NewReader(w.conn.written()))
 		text := textproto.NewReader(got)
 		if line, _ := text.ReadLine(); line != "HTTP/1.1 101 Switching Protocols" {
