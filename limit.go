@@ -106,16 +106,13 @@ func (s *seats) take(l *Limits, at seat) error {
 	return nil
 }
 
-// shaken ends a handshake. The seat is a tunnel's now, or free.
-func (s *seats) shaken(at seat, opened bool) {
+// shaken ends a handshake, whose seat stays taken.
+func (s *seats) shaken(at seat) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.handshakes--
 	if s.shaking != nil {
 		count(&s.shaking, at.place, -1)
-	}
-	s.mu.Unlock()
-	if !opened {
-		s.leave(at)
 	}
 }
 

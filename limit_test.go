@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
@@ -58,6 +59,29 @@ func TestLimits(t *testing.T) {
 				}
 				g.tunnels(0)
 			}
+		})
+	}
+}
+
+// A handshake counts no more when its client has the 101.
+func TestHandshakeEndsWithThe101(t *testing.T) {
+	for name, limits := range map[string]slipswitch.Limits{"all": {Handshakes: 1}, "of a route": {HandshakesPerRoute: 1}} {
+		t.Run(name, func(t *testing.T) {
+			u := tunneling(t)
+			p := &slipswitch.Proxy{Limits: limits}
+			release := make(chan struct{})
+			g := startHandler(t, p, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				p.ServeHTTP(afterWrite{w, func() { <-release }}, r)
+			}), route("/a", u))
+			for range 2 {
+				client := g.dial()
+				client.send(handshake("/a"))
+				if a := client.answer("GET"); a.StatusCode != 101 {
+					t.Errorf("got %s %s; want 101", a.Status, a.body)
+				}
+			}
+			close(release)
+			g.tunnels(2)
 		})
 	}
 }

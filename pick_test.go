@@ -116,21 +116,11 @@ func TestLeastLoaded(t *testing.T) {
 	}
 }
 
-// closedPort returns the URL of a port at which nobody listens.
-func closedPort(t *testing.T) string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return "http://" + listener.Addr().String()
-}
-
 // TestEjection: what cannot be reached is passed over for a while, and tried
 // again after it; the bodies are whole.
 func TestEjection(t *testing.T) {
 	var dead atomic.Int64
-	down := closedPort(t)
+	down := refusing(t)
 	u := startUpstream(t, func(r received) string {
 		if r.err != nil {
 			t.Errorf("the upstream got %d bytes: %v", len(r.body), r.err)
@@ -300,7 +290,7 @@ func TestSticky(t *testing.T) {
 		if i%2 == 1 {
 			gone = r
 			gone.Upstreams = slices.Clone(r.Upstreams)
-			gone.Upstreams[names[value]] = slipswitch.Upstream{URL: closedPort(t)}
+			gone.Upstreams[names[value]] = slipswitch.Upstream{URL: refusing(t)}
 		}
 		g.put(gone)
 		a := g.get("/app;x", "Cookie: "+value)

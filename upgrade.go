@@ -82,7 +82,15 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 		return
 	}
 	var h *handshake
-	defer func() { p.seats.shaken(at, h != nil && h.opened) }()
+	shaking := true
+	defer func() {
+		if shaking {
+			p.seats.shaken(at)
+		}
+		if h == nil || !h.opened {
+			p.seats.leave(at)
+		}
+	}()
 	h, err := p.shakeHands(r, x)
 	if err != nil {
 		p.fail(w, r, err)
@@ -99,6 +107,8 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 		return
 	}
 	p.incoming(h.response.Header, x, h.choice)
+	p.seats.shaken(at) // or who has its 101 may find that it is still counted
+	shaking = false
 	p.open(w, r, x, h)
 }
 
