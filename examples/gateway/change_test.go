@@ -88,7 +88,7 @@ func TestRouteChangesCutNoSocket(t *testing.T) {
 		close(s.stop)
 	}
 	for i, s := range sockets {
-		if err := <-s.failed; err != nil {
+		if err := programtest.Receive(t, "a socket ends", s.failed); err != nil {
 			t.Errorf("socket %d: %v", i, err)
 		}
 	}

@@ -301,7 +301,7 @@ func TestDemoEndings(t *testing.T) {
 			}
 			continue
 		}
-		err := <-frames
+		err := programtest.Receive(t, "the socket ends: "+row.way, frames)
 		conn.CloseNow() // as every browser does
 		if reason := map[string]string{"close": "the workspace is deleted", "drain": "the workspace stops"}[row.way]; reason != "" &&
 			(websocket.CloseStatus(err) != 1001 || !strings.Contains(err.Error(), reason)) {

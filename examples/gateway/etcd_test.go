@@ -241,7 +241,7 @@ func TestGatewayKilled(t *testing.T) {
 			}
 			acknowledged[batch] = true
 		}
-		<-dies.exited
+		programtest.Receive(t, "a gateway that was killed is gone", dies.exited)
 		stays.must("PUT", "/v1/route?path=/round", slipswitch.Route{Path: "/round", Upstreams: slipswitch.To(fmt.Sprint("http://round-", round))}, nil)
 		stays.must("DELETE", "/v1/route?path=/round", nil, nil) // all before it is there, too
 		routes := stays.routes()
@@ -254,7 +254,7 @@ func TestGatewayKilled(t *testing.T) {
 	}
 	for _, s := range sockets {
 		close(s.stop)
-		if err := <-s.failed; err != nil {
+		if err := programtest.Receive(t, "a socket ends", s.failed); err != nil {
 			t.Error(err)
 		}
 	}

@@ -139,7 +139,7 @@ func TestHandshakeLimit(t *testing.T) {
 			conn, _ := here.upgrade(t, "ws://"+g.public+"/slow")
 			opened <- conn != nil
 		}()
-		<-arrived
+		programtest.Receive(t, "the upstream is asked", arrived)
 	}
 	for _, path := range []string{"/slow", "/ide-1/echo"} {
 		conn, response := here.upgrade(t, "ws://"+g.public+path)
@@ -154,7 +154,7 @@ func TestHandshakeLimit(t *testing.T) {
 	echoes(t, conn)
 	close(answer)
 	for range 3 {
-		if !<-opened {
+		if !programtest.Receive(t, "an upgrade is answered", opened) {
 			t.Error("one that waited did not get in")
 		}
 	}

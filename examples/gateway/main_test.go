@@ -24,8 +24,9 @@ var program string
 
 func TestMain(m *testing.M) { programtest.Main(m, &program, client.CloseIdleConnections) }
 
-// client asks the gateway and its admin API.
-var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
+// client asks the gateway and its admin API. All is answered, and read, within
+// two minutes.
+var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 2 * time.Minute}
 
 // A process is a gateway that runs.
 type process struct {

@@ -71,7 +71,7 @@ func TestKill9LosesNothingAcknowledged(t *testing.T) {
 			})
 		}
 		for range 5 + rand.IntN(40) {
-			<-after
+			programtest.Receive(t, "a batch is acknowledged", after)
 		}
 		p.signal(syscall.SIGKILL)
 		writers.Wait()
@@ -166,7 +166,7 @@ func TestSuccessorWaitsForTheFile(t *testing.T) {
 	mark := len(successor.routes())
 	programtest.Eventually(t, "the successor is written to", func() bool { return len(successor.routes()) > mark })
 	close(stop)
-	<-stopped
+	programtest.Receive(t, "the writer stops", stopped)
 	routes := successor.routes()
 	for path := range acknowledged {
 		if !routes[path] {

@@ -68,6 +68,18 @@ func Eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
+// Receive waits for what a channel brings, and says what does not come otherwise.
+func Receive[T any](t testing.TB, what string, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(Patience):
+		t.Fatalf("not within %v: %s", Patience, what)
+		panic("unreachable")
+	}
+}
+
 // Missing leaves a test out for want of something, or fails it in CI.
 func Missing(t testing.TB, what string) {
 	t.Helper()
