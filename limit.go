@@ -116,6 +116,7 @@ func (s *seats) shaken(at seat) {
 	}
 }
 
+// leave gives a seat back.
 func (s *seats) leave(at seat) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

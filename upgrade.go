@@ -82,16 +82,12 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 		return
 	}
 	var h *handshake
-	shaking := true
 	defer func() {
-		if shaking {
-			p.seats.shaken(at)
-		}
 		if h == nil || !h.opened {
 			p.seats.leave(at)
 		}
 	}()
-	h, err := p.shakeHands(r, x)
+	h, err := p.shakeHands(r, x, at)
 	if err != nil {
 		p.fail(w, r, err)
 		return
@@ -107,8 +103,6 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 		return
 	}
 	p.incoming(h.response.Header, x, h.choice)
-	p.seats.shaken(at) // or who has its 101 may find that it is still counted
-	shaking = false
 	p.open(w, r, x, h)
 }
 

@@ -163,8 +163,9 @@ func (t *looped) move(f *flow) int {
 		}
 	}
 	t.held[f.from].large = early+n == len(buffer)
-	t.pass(f, f.take(buffer[:early+n], t.loop.now, order != nil))
-	t.pair.note(f, t.loop.now)
+	taken := f.take(buffer[:early+n], t.loop.now, order != nil)
+	t.pair.note(f, t.loop.now) // before anybody who has seen a Close frame can end the tunnel, too
+	t.pass(f, taken)
 	return n
 }
 
