@@ -91,3 +91,10 @@ func Kept(r *Router) int {
 // one is; CarriedBy has it carried, though not by much.
 func (t *Tunnel) Do(f func()) { t.do(func(*splice.Pair) { f() }) }
 func (t *Tunnel) CarriedBy()  { t.carriedBy(new(splice.Pair)) }
+
+// Taken returns how much there is of all that is limited by Limits.
+func Taken(p *Proxy) int {
+	p.seats.mu.Lock()
+	defer p.seats.mu.Unlock()
+	return p.seats.tunnels + p.seats.handshakes + len(p.seats.shaking) + len(p.seats.places) + len(p.seats.clients)
+}

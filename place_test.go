@@ -77,7 +77,7 @@ func TestActivityNeverGoesBack(t *testing.T) {
 			}
 		})
 	}
-	for range 60 {
+	for range 30 {
 		client, far := g.open("/a", u)
 		carries(client, far)
 		client.Close()
