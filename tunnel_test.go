@@ -1,15 +1,14 @@
 package slipswitch_test
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -335,264 +334,6 @@ func TestHalfClose(t *testing.T) {
 	}
 }
 
-// TestShutdownWaitsForReports: its return is the end of all.
-func TestShutdownWaitsForReports(t *testing.T) {
-	t.Parallel()
-	u := tunneling(t)
-	entered, leave := make(chan struct{}), make(chan struct{})
-	var told []uint64
-	g := startGateway(t, &slipswitch.Proxy{TunnelClosed: func(r slipswitch.CloseReport) {
-		entered <- struct{}{}
-		<-leave
-		told = append(told, r.Tunnel)
-	}}, route("/a", u))
-	const n = 5
-	for range n {
-		client, far := g.open("/a", u)
-		go func() { client.frame(); client.Close(); far.Close() }()
-	}
-	open := g.tunnels(n)
-	short, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := g.Shutdown(short); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v; want the context's error", err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- g.Shutdown(context.Background()) }()
-	for i := range n {
-		receive(t, "the hook is called", entered)
-		select {
-		case err := <-done:
-			t.Fatalf("Shutdown returned %v before report %d", err, i)
-		default:
-		}
-		leave <- struct{}{}
-	}
-	if err := receive(t, "Shutdown returns", done); err != nil {
-		t.Error(err)
-	}
-	if len(told) != n {
-		t.Errorf("got %d reports", len(told))
-	}
-	slices.Sort(told)
-	for i, tunnel := range open {
-		if told[i] != tunnel.ID() {
-			t.Errorf("got reports of %v", told)
-		}
-	}
-}
-
-// TestShutdownCutsWhatIsLeft: when its time is over, peers that do not answer,
-// or read nothing, are not waited for, and nobody's report is missing.
-func TestShutdownCutsWhatIsLeft(t *testing.T) {
-	t.Parallel()
-	u := tunneling(t)
-	g := startGateway(t, &slipswitch.Proxy{}, route("/a", u))
-	const n = 20
-	flooding := make(chan struct{}, n)
-	for i := range n {
-		client, far := g.open("/a", u)
-		if i%2 == 0 {
-			continue
-		}
-		go func() {
-			flood := wsFrame(0x82, false, strings.Repeat("x", 60_000))
-			for client.SetReadDeadline(time.Now().Add(wait)); ; {
-				if _, err := io.WriteString(far.TCPConn, flood); err != nil {
-					break
-				}
-			}
-			flooding <- struct{}{}
-		}()
-	}
-	g.tunnels(n)
-	short, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
-	defer cancel()
-	begin := time.Now()
-	if err := g.Shutdown(short); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v; want the context's error", err)
-	}
-	if took := time.Since(begin); took > 5*time.Second {
-		t.Errorf("it took %v", took)
-	}
-	if len(g.reports) != n {
-		t.Errorf("%d reports; want %d", len(g.reports), n)
-	}
-	for range len(g.reports) {
-		g.wantReport(slipswitch.WhyShutdown)
-	}
-	for range n / 2 {
-		receive(t, "a flood is over", flooding)
-	}
-}
-
-// TestShutdownOpensNoTunnel: upgrades are refused from its begin on, also one
-// whose upstream answers later; plain requests are not its business.
-func TestShutdownOpensNoTunnel(t *testing.T) {
-	t.Parallel()
-	asked, answer := make(chan struct{}), make(chan struct{})
-	u := startScript(t, func(u *upstream, p *peer) bool {
-		r, err := p.request()
-		if err != nil {
-			return false
-		}
-		if r.Header.Get("Upgrade") == "" {
-			io.WriteString(p.TCPConn, ok("plain", "Connection: close"))
-			return false
-		}
-		asked <- struct{}{}
-		<-answer
-		io.WriteString(p.TCPConn, switching())
-		_, err = p.rest()
-		if err == nil {
-			t.Error("the upstream's connection ended with a FIN; want a reset")
-		}
-		return false
-	})
-	g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
-	client := g.dial()
-	client.send(handshake("/"))
-	receive(t, "the upstream is asked", asked)
-	if err := g.Shutdown(t.Context()); err != nil {
-		t.Error(err)
-	}
-	close(answer)
-	for _, a := range []answerer{client, doer{g, handshake("/")}} {
-		if a := a.answer("GET"); a.StatusCode != 503 || !a.Close || a.Header.Get("Retry-After") != "1" || a.Header.Get("Proxy-Status") == "" {
-			t.Errorf("got %s %v; want 503", a.Status, a.Header)
-		}
-	}
-	if a := g.get("/"); a.body != "plain" {
-		t.Errorf("got %s", a.Status)
-	}
-	if len(g.reports) > 0 {
-		t.Errorf("got report %+v", <-g.reports)
-	}
-}
-
-type answerer interface{ answer(method string) answer }
-
-type doer struct {
-	g   *gateway
-	raw string
-}
-
-func (d doer) answer(string) answer { return d.g.do(d.raw) }
-
-// TestShutdownWaitsForOpening: a tunnel that is about to open when Shutdown
-// begins is closed and reported when it returns.
-func TestShutdownWaitsForOpening(t *testing.T) {
-	t.Parallel()
-	u := startScript(t, func(u *upstream, p *peer) bool {
-		p.request()
-		io.WriteString(p.TCPConn, switching())
-		p.r.ReadByte() // a Close frame, or the end
-		return false
-	})
-	opening, goOn := make(chan struct{}), make(chan struct{})
-	p := &slipswitch.Proxy{}
-	g := startHandler(t, p, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.ServeHTTP(slowHijack{w, opening, goOn}, r)
-	}), route("/", u))
-	client := g.dial()
-	client.send(handshake("/"))
-	receive(t, "a client is answered", opening)
-	done := make(chan error, 1)
-	go func() { done <- g.Shutdown(context.Background()) }()
-	until(t, "upgrades are refused", func() bool {
-		other := g.dial()
-		defer other.Close()
-		other.send(handshake("/"))
-		select {
-		case <-opening: // it was in time
-			goOn <- struct{}{}
-			return false
-		case status := <-statusOf(other):
-			return status == 503
-		}
-	})
-	if g.get("/").StatusCode == 0 || len(done) > 0 {
-		t.Errorf("Shutdown returned %v before the tunnel was opened", <-done)
-	}
-	before := len(g.reports)
-	goOn <- struct{}{}
-	go func() {
-		client.answer("GET")
-		client.Close()
-	}()
-	if err := receive(t, "Shutdown returns", done); err != nil {
-		t.Error(err)
-	}
-	if len(g.reports) == before {
-		t.Error("no report when Shutdown returned")
-	}
-}
-
-// statusOf reads a status line in the background.
-func statusOf(p *peer) <-chan int {
-	status := make(chan int, 1)
-	go func() {
-		p.SetReadDeadline(time.Now().Add(wait))
-		r, err := http.ReadResponse(p.r, nil)
-		if err == nil {
-			status <- r.StatusCode
-		}
-	}()
-	return status
-}
-
-type slowHijack struct {
-	http.ResponseWriter
-	opening, goOn chan struct{}
-}
-
-func (w slowHijack) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	w.opening <- struct{}{}
-	<-w.goOn
-	return http.NewResponseController(w.ResponseWriter).Hijack()
-}
-
-// TestShutdownDuringUpgrades: whatever was opened is closed and reported when
-// it returns.
-func TestShutdownDuringUpgrades(t *testing.T) {
-	t.Parallel()
-	u := startScript(t, func(u *upstream, p *peer) bool {
-		if _, err := p.request(); err == nil {
-			io.WriteString(p.TCPConn, switching())
-			p.frame() // which is answered by leaving
-		}
-		return false
-	})
-	for range 8 {
-		g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
-		opened := make(chan bool)
-		for range 8 {
-			go func() {
-				client := g.dial()
-				client.send(handshake("/"))
-				head, _ := client.head()
-				client.frame() // which is answered by leaving
-				client.Close()
-				opened <- strings.HasPrefix(head, "HTTP/1.1 101 ")
-			}()
-		}
-		until(t, "a tunnel is open", func() bool { return len(slices.Collect(g.Tunnels())) > 0 })
-		if err := g.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-		reports := len(g.reports)
-		tunnels := 0
-		for range 8 {
-			if receive(t, "a client is answered or refused", opened) {
-				tunnels++
-			}
-		}
-		if reports != tunnels || len(g.reports) != tunnels {
-			t.Errorf("%d tunnels, %d reports when Shutdown returned, %d in the end", tunnels, reports, len(g.reports))
-		}
-	}
-}
-
 // TestTunnelsLeakNothing: many of them, ended in all ways at once.
 func TestTunnelsLeakNothing(t *testing.T) {
 	t.Parallel()
@@ -630,4 +371,25 @@ func TestTunnelsLeakNothing(t *testing.T) {
 		seen[r.Tunnel] = true
 	}
 	g.tunnels(0)
+}
+
+// TestOrdersStayInOrder: what is asked of a tunnel while it does what was asked of
+// it before is done after that.
+func TestOrdersStayInOrder(t *testing.T) {
+	var done []int
+	var asking sync.WaitGroup
+	tunnel := new(slipswitch.Tunnel)
+	tunnel.Do(func() {
+		asking.Go(func() { tunnel.Do(func() { done = append(done, 3) }) })
+		for range 1000 {
+			runtime.Gosched()
+		}
+		done = append(done, 1)
+	})
+	tunnel.Do(func() { done = append(done, 2) })
+	tunnel.CarriedBy()
+	asking.Wait()
+	if !slices.Equal(done, []int{1, 2, 3}) {
+		t.Errorf("done in the order %v", done)
+	}
 }
