@@ -200,6 +200,47 @@ func TestShutdown(t *testing.T) {
 	g.Close() // no harm
 }
 
+// TestProxyClose: all ends at once, and nothing is opened any more.
+func TestProxyClose(t *testing.T) {
+	t.Parallel()
+	u := tunneling(t)
+	g := startGateway(t, new(slipswitch.Proxy), route("/a", u))
+	client, far := g.open("/a", u)
+	g.Close()
+	both(client, far, 1012, "shutdown")
+	g.wantReport(slipswitch.WhyShutdown)
+	if a := g.do(handshake("/a")); a.StatusCode != 503 || !g.Draining() {
+		t.Errorf("an upgrade after Close: %s, draining %v; want 503", a.Status, g.Draining())
+	}
+}
+
+// TestShutdownKeepsPace: over three quarters of the time that there is, and so in
+// time.
+func TestShutdownKeepsPace(t *testing.T) {
+	t.Parallel()
+	u := tunneling(t)
+	g := startGateway(t, new(slipswitch.Proxy), route("/a", u))
+	const n = 60
+	for range n {
+		client, far := g.open("/a", u)
+		go func() {
+			client.frame()
+			client.Close()
+			far.Close()
+		}()
+	}
+	g.tunnels(n)
+	begin := time.Now()
+	ctx, cancel := context.WithDeadline(t.Context(), begin.Add(4*time.Second))
+	defer cancel()
+	if err := g.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took < 2*time.Second {
+		t.Errorf("it took %v; want 3 s", took)
+	}
+}
+
 // Who takes nothing does not keep Shutdown longer than it may take.
 func TestShutdownWithStalledReaders(t *testing.T) {
 	u := tunneling(t)
