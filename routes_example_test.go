@@ -10,6 +10,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/slipswitch/slipswitch"
 )
@@ -179,4 +181,21 @@ func ExampleLimits() {
 	leave()
 	<-first
 	// Output: 503 Retry-After: 1
+}
+
+// Which routes lead to a machine that is to be taken away, and when were they
+// last used?
+func ExampleEntry_Upstreams() {
+	var router slipswitch.Router
+	router.Update(func(tx *slipswitch.Txn) error {
+		tx.Put(slipswitch.Route{Path: "/ide-6", Upstreams: slipswitch.To("http://10.0.0.6:8080")})
+		tx.Put(slipswitch.Route{Path: "/ide-7", Upstreams: slipswitch.To("http://10.0.0.6:8080", "http://10.0.0.7/base")})
+		return nil
+	})
+	for entry := range router.Table().All() {
+		if slices.Contains(entry.Upstreams(), "http://10.0.0.7:80") {
+			fmt.Println(entry.Route.Path, time.Since(entry.Activity()) < time.Minute)
+		}
+	}
+	// Output: /ide-7 true
 }

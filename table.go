@@ -192,6 +192,16 @@ func (e Entry) Activity() time.Time { return e.leaf.place.lastActive() }
 // Use notes activity now.
 func (e Entry) Use() { e.leaf.place.use(time.Now()) }
 
+// Upstreams returns the URLs of the route's upstreams as [Tunnel.Upstream] has
+// them, with port and without path; templates as the route has them.
+func (e Entry) Upstreams() []string {
+	urls := make([]string, len(e.leaf.targets))
+	for i := range urls {
+		urls[i] = e.leaf.targets[i].String()
+	}
+	return urls
+}
+
 // Tunnels returns how many tunnels are open at the route's host and path.
 func (e Entry) Tunnels() int { return e.leaf.place.openTunnels() }
 

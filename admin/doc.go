@@ -49,8 +49,9 @@
 // Each page reads the table of its moment, and a route that stands all the
 // while is on exactly one page. Parameters: limit (100; at most 1000), after,
 // owner, host (empty: routes for any host), path (it and what is below),
-// label=name=value or label=name (repeated: all of them), and inactive_since (an
-// ISO 8601 time: routes without activity from then on).
+// label=name=value or label=name (repeated: all of them), inactive_since (an
+// ISO 8601 time: routes without activity from then on), and upstream (a URL
+// without path or host:port, as /v1/tunnels has it: routes that list it).
 //
 // /v1/batch takes changes in their order, and with replace also deletes all
 // other routes of the owner:
@@ -94,7 +95,8 @@
 // /v1/upstreams answers {"upstreams":[{"upstream":"http://10.0.0.7:8080", "tunnels":3,
 // "lastActive":"…"}], "next":"…"}, in the order of their URLs: those that have tunnels, or had
 // one of the last 1000 that ended, and when these last were active. Plain
-// requests count for routes only. Parameters: limit, after, upstream.
+// requests count for routes: /v1/routes?upstream=10.0.0.7:8080 tells when those
+// that lead there were used. Parameters: limit, after, upstream.
 //
 // /v1/closes answers {"closes":[…], "bursts":[…]}, the newest first: of the last
 // 1000 reports at most limit, and the last 100 bursts. Parameters: limit, host,

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,7 +36,7 @@ func (h *Handler) itemOf(e slipswitch.Entry) routeItem {
 
 // listRoutes answers GET /v1/routes.
 func (h *Handler) listRoutes(w http.ResponseWriter, r *http.Request) *problem {
-	query, wrong := parameters(r, "limit", "after", "owner", "host", "path", "label", "inactive_since")
+	query, wrong := parameters(r, "limit", "after", "owner", "host", "path", "label", "inactive_since", "upstream")
 	if wrong != nil {
 		return wrong
 	}
@@ -90,6 +91,8 @@ func routeFilter(query url.Values) (func(slipswitch.Entry) bool, *problem) {
 		}
 	}
 	anyOwner, owner := !query.Has("owner"), query.Get("owner")
+	upstream := query.Get("upstream")
+	is := func(url string) bool { return isUpstream(url, upstream) }
 	return func(e slipswitch.Entry) bool {
 		if !anyOwner && e.Owner != owner || !keys.matches(e.Route.Key()) {
 			return false
@@ -99,6 +102,9 @@ func routeFilter(query url.Values) (func(slipswitch.Entry) bool, *problem) {
 			if value, ok := e.Route.Labels[name]; !ok || valued && value != want {
 				return false
 			}
+		}
+		if upstream != "" && !slices.ContainsFunc(e.Upstreams(), is) {
+			return false
 		}
 		return since.IsZero() || lastActive(e).Before(since)
 	}, nil

@@ -18,7 +18,7 @@ func TestListRoutes(t *testing.T) {
 	s := serve(t, &admin.Handler{})
 	put(t, s.router, "", slipswitch.Route{Path: "/"}, slipswitch.Route{Path: "/user/a%40b/x", Labels: map[string]string{"team": "a", "tier": ""}},
 		slipswitch.Route{Path: "/user/a@b", Exact: true, Labels: map[string]string{"team": "b"}},
-		slipswitch.Route{Host: "h.example", Path: "/user"}, slipswitch.Route{Host: "*.h.example", Path: "/users"})
+		slipswitch.Route{Host: "h.example", Path: "/user", Upstreams: slipswitch.To("http://10.0.0.7/base", "https://10.0.0.8")}, slipswitch.Route{Host: "*.h.example", Path: "/users"})
 	put(t, s.router, "chp", slipswitch.Route{Path: "/"}, slipswitch.Route{Path: "/hub"})
 	for _, test := range []struct {
 		query string
@@ -43,6 +43,9 @@ func TestListRoutes(t *testing.T) {
 		{"label=team&label=tier", ":/user/a%40b/x"},
 		{"inactive_since=2000-01-01", ""},
 		{"inactive_since=2100-01-01&host=h.example", ":h.example/user"},
+		{"upstream=http://10.0.0.7:80", ":h.example/user"},
+		{"upstream=10.0.0.8:443", ":h.example/user"},
+		{"upstream=10.0.0.7", ""},
 		{"inactive_since=", ":/ chp:/- chp:/hub :=/user/a@b :/user/a%40b/x :*.h.example/users :h.example/user"},
 	} {
 		for _, limit := range []int{0, 1, 2, 100} {
