@@ -122,5 +122,5 @@ func (f *Feed) after(from Position, full func() (Batch, error)) ([]Batch, <-chan
 		f.changed = make(chan struct{})
 	}
 	i := sort.Search(len(f.recent), func(i int) bool { return f.recent[i].Revision > from.Revision })
-	return f.recent[i:len(f.recent):len(f.recent)], f.changed, nil
+	return f.recent[i:], f.changed, nil
 }

@@ -303,6 +303,46 @@ func TestSyncActivity(t *testing.T) {
 	})
 }
 
+// A failing store is a memory in which activity cannot be kept at first.
+type failing struct {
+	store.Memory
+	failures int
+}
+
+func (f *failing) Touch(ctx context.Context, activity ...store.Activity) error {
+	if f.failures > 0 {
+		f.failures--
+		return store.ErrUnavailable
+	}
+	return f.Memory.Touch(ctx, activity...)
+}
+
+// Activity that could not be written is written the next time.
+func TestSyncActivityInOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &failing{failures: 2}
+		s := &store.Sync{Source: f, Router: new(slipswitch.Router)}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer synctest.Wait()
+		defer cancel()
+		go s.Run(ctx)
+		if _, err := s.Apply(ctx, "", slipswitch.Change{Put: put("", "/a", "1").Route}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		used := time.Now()
+		e, _ := s.Router.Table().At(slipswitch.Key{Path: "/a"})
+		e.Use()
+		time.Sleep(4 * time.Minute)
+		for b := range f.Watch(ctx, store.Position{}) {
+			if len(b.Activity) != 1 || !b.Activity[0].At.Equal(used) {
+				t.Errorf("kept %v; want /a at %v", b.Activity, used)
+			}
+			break
+		}
+	})
+}
+
 // What Route does to routes is this gateway's own, and done to each.
 func TestSyncRoute(t *testing.T) {
 	m := new(store.Memory)

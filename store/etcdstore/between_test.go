@@ -10,6 +10,7 @@ import (
 
 	"github.com/slipswitch/slipswitch"
 	"github.com/slipswitch/slipswitch/store"
+	"github.com/slipswitch/slipswitch/store/etcdstore"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 )
@@ -136,6 +137,27 @@ func TestInvalidAndClaimed(t *testing.T) {
 	r.equal()
 }
 
+// A txnGap is between a client's first transaction, by which a store looks at what
+// stands, and the second, by which it changes that.
+type txnGap struct {
+	transactions int
+	between      func()
+}
+
+func dialGap(t *testing.T, url string) (*etcdstore.Store, *txnGap) {
+	gap := new(txnGap)
+	return dialAs(t, clientv3.Config{Endpoints: []string{url},
+		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(
+			func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+				if strings.HasSuffix(method, "/Txn") {
+					if gap.transactions++; gap.transactions == 2 {
+						gap.between()
+					}
+				}
+				return invoke(ctx, method, request, reply, conn, opts...)
+			})}}), gap
+}
+
 // Whatever is put or deleted between a write's look at what stands there and
 // its transaction, the write is made, and the fields of a later version stay.
 func TestWriteRaces(t *testing.T) {
@@ -143,17 +165,7 @@ func TestWriteRaces(t *testing.T) {
 	members := newCluster(t, 1)
 	direct := dial(t, members[0].Client)
 	const key = "/slipswitch/routes///a"
-	transactions, between := 0, func() {}
-	s := dialAs(t, clientv3.Config{Endpoints: []string{members[0].Client},
-		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(
-			func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-				if strings.HasSuffix(method, "/Txn") {
-					if transactions++; transactions == 2 {
-						between()
-					}
-				}
-				return invoke(ctx, method, request, reply, conn, opts...)
-			})}})
+	s, gap := dialGap(t, members[0].Client)
 	for _, test := range []struct {
 		name    string
 		between func()
@@ -169,14 +181,14 @@ func TestWriteRaces(t *testing.T) {
 		}, `{"path":"/a","shade":8,"upstreams":["http://2"]}`, 4},
 		{"a deletion", func() { direct.Client.Delete(t.Context(), key) }, `{"path":"/a","upstreams":["http://3"]}`, 4},
 	} {
-		transactions, between = 0, test.between
+		*gap = txnGap{between: test.between}
 		version := string(test.want[strings.Index(test.want, "http://")+len("http://")])
 		if _, err := s.Write(t.Context(), "", put("/a", version)); err != nil {
 			t.Fatalf("%s: %v", test.name, err)
 		}
 		response, err := direct.Client.Get(t.Context(), key)
-		if err != nil || len(response.Kvs) != 1 || string(response.Kvs[0].Value) != test.want || transactions != test.txns {
-			t.Errorf("%s: got %v, %v in %d transactions; want %s in %d", test.name, response, err, transactions, test.want, test.txns)
+		if err != nil || len(response.Kvs) != 1 || string(response.Kvs[0].Value) != test.want || gap.transactions != test.txns {
+			t.Errorf("%s: got %v, %v in %d transactions; want %s in %d", test.name, response, err, gap.transactions, test.want, test.txns)
 		}
 	}
 }
@@ -190,25 +202,38 @@ func TestWritesAtOnceAreWhole(t *testing.T) {
 	if _, err := direct.Write(t.Context(), "", put("/a", "1"), put("/b", "1")); err != nil {
 		t.Fatal(err)
 	}
-	other := sync.OnceFunc(func() {
+	s, gap := dialGap(t, members[0].Client)
+	gap.between = func() {
 		if _, err := direct.Write(t.Context(), "", put("/a", "other"), put("/b", "other")); err != nil {
 			t.Error(err)
 		}
-	})
-	transactions := 0
-	s := dialAs(t, clientv3.Config{Endpoints: []string{members[0].Client},
-		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(
-			func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-				if strings.HasSuffix(method, "/Txn") {
-					if transactions++; transactions == 2 {
-						other()
-					}
-				}
-				return invoke(ctx, method, request, reply, conn, opts...)
-			})}})
+	}
 	if _, err := s.Write(t.Context(), "", put("/a", "1"), slipswitch.Change{Delete: &slipswitch.Key{Path: "/b"}}); err != nil {
 		t.Fatal(err)
 	}
 	g := newGateway(t, direct)
 	g.want("/a=1")
+}
+
+// A route that is deleted while its activity is written leaves none behind.
+func TestTouchDeleted(t *testing.T) {
+	t.Parallel()
+	members := newCluster(t, 1)
+	direct := dial(t, members[0].Client)
+	if _, err := direct.Write(t.Context(), "", put("/a", "1")); err != nil {
+		t.Fatal(err)
+	}
+	key := slipswitch.Key{Path: "/a"}
+	s, gap := dialGap(t, members[0].Client)
+	gap.between = func() {
+		if _, err := direct.Write(t.Context(), "", slipswitch.Change{Delete: &key}); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := s.Touch(t.Context(), store.Activity{Key: key, At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if keys := keysOf(t, direct); len(keys) > 0 || gap.transactions < 2 {
+		t.Errorf("after %d transactions there is %v; want nothing", gap.transactions, keys)
+	}
 }

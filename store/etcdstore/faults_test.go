@@ -247,15 +247,7 @@ func TestRestored(t *testing.T) {
 		r.writes(r.gateways[0])
 	}
 	r.equal()
-	waitAll := func() {
-		t.Helper()
-		ctx, cancel := contextFor(t, 10*time.Second)
-		defer cancel()
-		if err := r.gateways[0].WaitAll(ctx, r.gateways[0].Status().Revision); err != nil {
-			t.Error(err)
-		}
-	}
-	waitAll()
+	r.gateways[0].waitAll()
 	before := r.gateways[0].Status().Position
 	members[0].kill()
 	if err := errors.Join(os.RemoveAll(members[0].Dir), os.CopyFS(members[0].Dir, os.DirFS(backup))); err != nil {
@@ -271,7 +263,7 @@ func TestRestored(t *testing.T) {
 	}
 	r.writes(r.gateways[0])
 	r.equal()
-	waitAll()
+	r.gateways[0].waitAll()
 }
 
 // Another cluster answers at the same address, and has little: the brake holds

@@ -44,6 +44,16 @@ func contextFor(t *testing.T, d time.Duration) (context.Context, context.CancelF
 	return context.WithTimeout(t.Context(), d)
 }
 
+// waitAll waits until all gateways that have joined have what this one has.
+func (g *gateway) waitAll() {
+	g.t.Helper()
+	ctx, cancel := contextFor(g.t, 10*time.Second)
+	defer cancel()
+	if err := g.WaitAll(ctx, g.Status().Revision); err != nil {
+		g.t.Error(err)
+	}
+}
+
 // routes returns the table as texts "key=upstream".
 func (g *gateway) routes() (routes []string) {
 	for e := range g.Router.Table().All() {

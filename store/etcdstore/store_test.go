@@ -251,7 +251,15 @@ func TestConfirmAll(t *testing.T) {
 	if err := b.Wait(t.Context(), revision); err != nil {
 		t.Fatal(err)
 	}
+	// One of another cluster, as a copy of that has it, confirms nothing here.
+	copied, err := dial(t, members[0].Client).Client.Put(t.Context(), "/slipswitch/routes.confirmed", "1000000")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, g := range []*gateway{a, b} {
+		if err := g.Wait(t.Context(), uint64(copied.Header.Revision)); err != nil {
+			t.Fatal(err)
+		}
 		if got := g.Router.Table().Len(); got != 200 {
 			t.Errorf("%d routes; want 200", got)
 		}

@@ -44,12 +44,14 @@ func writeUntilKilled(dir string) error {
 		return err
 	}
 	first, _ := strconv.Atoi(os.Getenv(childEnv + "_FIRST"))
-	for version := first; ; version++ {
+	last, _ := strconv.Atoi(os.Getenv(childEnv + "_LAST")) // 0: there is none
+	for version := first; last == 0 || version <= last; version++ {
 		if _, err := s.Write(context.Background(), "", batch(version)...); err != nil {
 			return err
 		}
 		os.Stdout.WriteString(fmt.Sprintln("acknowledged", version))
 	}
+	return nil
 }
 
 // A process that is killed while it writes leaves whole batches, and all that
