@@ -42,13 +42,19 @@ const (
 )
 
 // A Store is a prefix of an etcd cluster's keys. It is a [store.SharedStore],
-// a [store.ActivityStore] and a [store.LeaseStore]. Only Client is required; the fields must not be
-// changed once it is used, and all methods may be called concurrently.
+// a [store.ActivityStore] and a [store.LeaseStore]. Only Client is required; the
+// fields must not be changed once it is used, and all methods may be called
+// concurrently.
 //
 // A batch is one transaction. Servers take 128 operations in one by default,
 // and 1.5 MiB: that is 127 routes to change or delete. What is more is
 // store.ErrTooLarge. A put of what stands there as it is counts for nothing, so
-// that all routes may be put again and again.
+// that all routes may be put again and again; nor does a deletion of nothing.
+//
+// A cluster that is restored to a lower revision is noticed by whoever watches it,
+// or comes back to it while its revision is lower. One that comes back later can
+// only tell if the backup was restored with etcdutl's --bump-revision and
+// --mark-compacted: use them.
 //
 // Access is the cluster's matter: a gateway needs to read and write the prefix,
 // one that never writes routes only to read it, and somebody who registers
