@@ -2,10 +2,12 @@ package slipswitch_test
 
 import (
 	"io"
+	"net/http"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/slipswitch/slipswitch"
 )
@@ -126,4 +128,75 @@ func TestEndDuringABatch(t *testing.T) {
 	close(end)
 	<-ended
 	until(t, "the place is forgotten", func() bool { return slipswitch.Kept(g.Router) == 0 })
+}
+
+// TestRouteChangesDuringHandshake: a tunnel is at the place that there is when it
+// opens, under the options of what stands there.
+func TestRouteChangesDuringHandshake(t *testing.T) {
+	t.Parallel()
+	key := slipswitch.Key{Host: host, Path: "/a"}
+	remove := deletes(key)
+	for name, later := range map[string]bool{"deleted, put again": false, "deleted, put again later": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			asked, answer := make(chan struct{}), make(chan struct{})
+			u := startScript(t, func(u *upstream, p *peer) bool {
+				p.request()
+				asked <- struct{}{}
+				<-answer
+				_, err := io.WriteString(p.TCPConn, switching())
+				return err == nil
+			})
+			r := route("/a", u)
+			g := startGateway(t, new(slipswitch.Proxy), r)
+			var clients []*peer
+			for range 3 {
+				client := g.dial()
+				client.send(handshake("/a"))
+				receive(t, "the upstream is asked", asked)
+				clients = append(clients, client)
+				remove(g, r, nil)
+				g.put(r) // at a place of its own: of the former nobody knows
+			}
+			if later {
+				remove(g, r, nil)
+			}
+			close(answer)
+			for _, client := range clients {
+				if a := client.answer("GET"); a.StatusCode != 101 {
+					t.Fatalf("got %s", a.Status)
+				}
+			}
+			if later {
+				g.put(r)
+			}
+			if entry, _ := g.Router.Table().At(key); entry.Tunnels() != len(clients) {
+				t.Errorf("%d tunnels are at the route; want %d", entry.Tunnels(), len(clients))
+			}
+			r.IdleTimeout = time.Millisecond
+			g.put(r)
+			for _, client := range clients {
+				client.leave()
+				u.tunnel().leave()
+			}
+			for range clients {
+				g.wantCause("GT", "gateway", "timeout", "idle")
+			}
+		})
+	}
+	t.Run("other options", func(t *testing.T) {
+		t.Parallel()
+		u := tunneling(t)
+		r := route("/a", u)
+		var g *gateway
+		g = startGateway(t, &slipswitch.Proxy{TunnelValue: func(*http.Request) any {
+			r.IdleTimeout = time.Millisecond
+			g.put(r)
+			return nil
+		}}, r)
+		client, far := g.open("/a", u)
+		client.leave()
+		far.leave()
+		g.wantCause("GT", "gateway", "timeout", "idle")
+	})
 }
