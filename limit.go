@@ -61,7 +61,7 @@ func seatOf(place, client string) seat {
 	if addr.Is6() {
 		bits = 64
 	}
-	prefix, _ := addr.WithZone("").Prefix(bits)
+	prefix, _ := addr.Prefix(bits) // without its zone
 	return seat{place, prefix}
 }
 

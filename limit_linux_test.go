@@ -78,3 +78,17 @@ func TestDescriptorsDoNotRunOut(t *testing.T) {
 		return true
 	})
 }
+
+// Who is turned away is not waited for, should he say nothing.
+func TestTurnedAwayInTime(t *testing.T) {
+	p := &slipswitch.Proxy{Router: new(slipswitch.Router), Limits: slipswitch.Limits{SpareDescriptors: 1 << 30}}
+	g := startGateway(t, p)
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: p}
+	go server.Serve(p.Listen(plain))
+	t.Cleanup(func() { server.Close() })
+	g.dialTo(plain.Addr().String()).expectEOF()
+}
