@@ -195,5 +195,6 @@ func (g *registry) leave(t *Tunnel) {
 }
 
 // Tunnels yields the tunnels that are open now, in the order in which they
-// were opened.
+// were opened, those included whose clients are just being sent the 101: one that
+// cannot be is gone again, without a report.
 func (p *Proxy) Tunnels() iter.Seq[*Tunnel] { return slices.Values(p.tunnels.all()) }
