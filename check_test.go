@@ -470,49 +470,6 @@ func TestCheckFindsTheWayBack(t *testing.T) {
 	})
 }
 
-// TestEjectionGrows by the failures of one try after another, not by those of many
-// at a time: it is for a second at first, however many ask.
-func TestEjectionGrows(t *testing.T) {
-	checked(t, func(t *testing.T, v *village, p *slipswitch.Proxy) {
-		var tried atomic.Int64
-		release := make(chan struct{})
-		v.dials.Store(func(host string) error {
-			if host == "one" {
-				tried.Add(1)
-			}
-			<-release
-			if host == "two" {
-				return nil
-			}
-			return errors.New("connection refused")
-		})
-		key := v.put(p, slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://one", "http://two")})
-		var running sync.WaitGroup
-		for range 50 {
-			running.Go(func() { p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/a", nil)) })
-		}
-		synctest.Wait()
-		if n := tried.Load(); n < 5 {
-			t.Fatalf("only %d have tried it", n)
-		}
-		close(release)
-		running.Wait()
-		for _, pause := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, 30 * time.Second, 30 * time.Second} {
-			before := tried.Load()
-			time.Sleep(pause - time.Millisecond)
-			v.ask(p, "/a", 20)
-			if got := ejected(p, key); tried.Load() != before || len(got) != 1 {
-				t.Errorf("within %v: tried %d times, ejected are %q", pause, tried.Load()-before, got)
-			}
-			time.Sleep(time.Millisecond)
-			v.ask(p, "/a", 50)
-			if n := tried.Load() - before; n != 1 {
-				t.Errorf("after %v: tried %d times; want once", pause, n)
-			}
-		}
-	})
-}
-
 // TestCheckSpeaks each upstream's own protocol, over real sockets.
 func TestCheckSpeaks(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "ide.sock")

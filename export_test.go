@@ -55,6 +55,13 @@ func (p *Proxy) InUse() (n int) {
 	return n
 }
 
+// Loads returns of how many addresses the load or a failure is remembered.
+func (p *Proxy) Loads() int {
+	p.picker.mu.Lock()
+	defer p.picker.mu.Unlock()
+	return len(p.picker.loads)
+}
+
 // Leads returns where the route's own upstreams lead for a match.
 func (m Match) Leads() (addresses []string, err error) {
 	targets, err := m.expandAll()

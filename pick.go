@@ -256,11 +256,12 @@ func (p *picker) load(t *target) *load {
 func tryEach[T any](c *choice, attempt func(*target) (T, error)) (result T, err error) {
 	for t := c.next(); t != nil; t = c.next() {
 		result, err = attempt(t)
+		if _, ours := errors.AsType[*Error](err); ours {
+			break // our own limits, which say nothing of the upstream
+		}
 		failed, ok := errors.AsType[*dialError](err)
 		if !ok {
-			if _, ours := errors.AsType[*Error](err); !ours {
-				c.worked()
-			}
+			c.worked()
 			break
 		}
 		if errors.Is(failed.err, context.Canceled) {

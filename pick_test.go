@@ -116,6 +116,22 @@ func TestLeastLoaded(t *testing.T) {
 	}
 }
 
+// TestLeastLoadedByWeight: of what is open each has its share.
+func TestLeastLoadedByWeight(t *testing.T) {
+	list := []*upstream{tunneling(t), tunneling(t)}
+	r := route("/a", list...)
+	r.Upstreams[0].Weight = 3
+	g := startGateway(t, &slipswitch.Proxy{}, r)
+	for range 40 {
+		client := g.dial()
+		client.send(handshake("/a"))
+		client.answer("GET")
+	}
+	if got := asked(list); !slices.Equal(got, []int{30, 10}) {
+		t.Errorf("tunnels: %v; want 30 and 10", got)
+	}
+}
+
 // TestEjection: what cannot be reached is passed over for a while, and tried
 // again after it; the bodies are whole.
 func TestEjection(t *testing.T) {

@@ -158,9 +158,6 @@ func (r *Resolver) join(life context.Context, key callKey, m Match) (*call, erro
 // captured the same.
 func (m Match) common() Match {
 	m.Path, _ = m.split()
-	if m.leaf.captures()&captureLabel == 0 {
-		m.host = ""
-	}
 	return m
 }
 

@@ -148,7 +148,7 @@ func TestResolverAnswers(t *testing.T) {
 	var upstream slipswitch.Upstream
 	var failure error
 	g, resolver := resolving(t, func(ctx context.Context, m slipswitch.Match) (slipswitch.Upstream, error) {
-		if failure == context.DeadlineExceeded {
+		if failure == context.DeadlineExceeded || failure == io.ErrNoProgress {
 			<-ctx.Done()
 		}
 		if failure == errors.ErrUnsupported {
@@ -177,6 +177,7 @@ func TestResolverAnswers(t *testing.T) {
 		{"", &slipswitch.Error{Status: 402, Reason: "not paid"}, 402, ""},
 		{"", errors.New("10.0.0.7 has no such workspace"), 502, ""},
 		{"", context.DeadlineExceeded, 504, ""},
+		{"", io.ErrNoProgress, 504, ""},      // late, in its own words
 		{"", errors.ErrUnsupported, 502, ""}, // panics
 		{"http://{1}.example.", nil, 502, ""},
 		{"http://h/?q", nil, 502, ""},
