@@ -470,6 +470,24 @@ func TestCheckFindsTheWayBack(t *testing.T) {
 	})
 }
 
+// TestCheckTurnsAtOnce to the upstreams that a route has got meanwhile, however
+// seldom it checks.
+func TestCheckTurnsAtOnce(t *testing.T) {
+	checked(t, func(t *testing.T, v *village, p *slipswitch.Proxy) {
+		for _, hosts := range [][2]string{{"one", "two"}, {"three", "four"}} {
+			v.says(hosts[0], 200)
+			v.says(hosts[1], 200)
+			v.put(p, slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://"+hosts[0], "http://"+hosts[1]),
+				Check: slipswitch.Check{Path: "/healthz", Every: 24 * time.Hour}})
+			v.ask(p, "/a", 1)
+			synctest.Wait()
+			if v.count(hosts[0]+"/healthz") != 1 || v.count(hosts[1]+"/healthz") != 1 {
+				t.Errorf("%s are not checked with the first request", hosts)
+			}
+		}
+	})
+}
+
 // TestCheckSpeaks each upstream's own protocol, over real sockets.
 func TestCheckSpeaks(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "ide.sock")

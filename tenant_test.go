@@ -129,6 +129,7 @@ func TestTenantFields(t *testing.T) {
 		{"/ws/ab/", "/ws/a/x", "/ws/a/"},
 		{"/ws/a/../b/", "/ws/a/x", "/ws/a/"},
 		{"/ws/a/%2e%2e/b/", "/ws/a/x", "/ws/a/"},
+		{"/ws/a/..%2fb/", "/ws/a/x", "/ws/a/"},
 		{`/ws/a/..\b/`, "/ws/a/x", "/ws/a/"},
 		{"https://ide.example.com/", "/ws/a/x", "/ws/a/"},
 		{"../", "/ws/a/x", "/ws/a/"},
