@@ -251,3 +251,16 @@ func TestDialContext(t *testing.T) {
 		t.Errorf("dialled %s", got)
 	}
 }
+
+// TestLateDial is 504, also where the caller's dialer says it in words of its own.
+func TestLateDial(t *testing.T) {
+	g := startGateway(t, &slipswitch.Proxy{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, io.ErrNoProgress
+	}}, slipswitch.Route{Path: "/a", DialTimeout: 10 * time.Millisecond, Upstreams: slipswitch.To("http://ide.internal")})
+	for _, raw := range []string{request("GET", "/a"), handshake("/a")} {
+		if a := g.do(raw); a.StatusCode != 504 {
+			t.Errorf("got %s; want 504", a.Status)
+		}
+	}
+}
