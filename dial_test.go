@@ -230,6 +230,22 @@ func TestClientCertificates(t *testing.T) {
 	}
 }
 
+// TestErrorOfDialContext: a status that cannot be sent is none.
+func TestErrorOfDialContext(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]int{0: 502, 99: 502, 101: 502, 200: 502, 402: 402, 1000: 502} {
+		g := startGateway(t, &slipswitch.Proxy{DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return nil, &slipswitch.Error{Status: status, Reason: "no"}
+		}}, slipswitch.Route{Path: "/", Upstreams: slipswitch.To("http://ide.internal")})
+		if a := g.get("/"); a.StatusCode != want {
+			t.Errorf("status %d: got %s; want %d", status, a.Status, want)
+		}
+		if a := g.do(handshake("/")); a.StatusCode != want {
+			t.Errorf("status %d: the handshake got %s; want %d", status, a.Status, want)
+		}
+	}
+}
+
 // TestDialContext: the caller's dialer is asked for every connection.
 func TestDialContext(t *testing.T) {
 	u := answering(t, ok("hello", "Connection: close"))

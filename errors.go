@@ -29,7 +29,7 @@ import (
 //	504  the upstream did not answer in time
 //	508  the request has passed this gateway, or others like it, eight times
 type Error struct {
-	Status     int
+	Status     int           // 400 to 599; that of a caller's hook is taken for 502 or 504 if it is not
 	Reason     string        // for the client: short, and without any address
 	RetryAfter time.Duration // for the client; 0: nothing is said about it
 	Err        error         // for the operator; may be nil
@@ -50,7 +50,7 @@ func badRequest(field, value string, err error) *Error {
 
 // errorOf says what any error on a request's way means to the client.
 func errorOf(err error) *Error {
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e, ok := errors.AsType[*Error](err); ok && e.Status >= 400 && e.Status < 600 { // a caller's may have any
 		return e
 	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
