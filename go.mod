@@ -6,6 +6,7 @@ require (
 	github.com/coder/websocket v1.8.15
 	go.etcd.io/bbolt v1.5.0
 	go.uber.org/goleak v1.3.0
+	golang.org/x/sync v0.25.0
 	golang.org/x/sys v0.49.0
 	pgregory.net/rapid v1.3.0
 )

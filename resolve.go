@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
-	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // What a Resolver may answer instead of an upstream; either may be wrapped, in
@@ -46,30 +48,13 @@ type Resolver struct {
 	// Beyond it the answer is 503. Zero: 10,000.
 	MaxWaiting int
 
-	mu      sync.Mutex
-	calls   map[callKey]*call
-	waiting int
-}
-
-// A callKey is what requests have in common that share a call. A route that
-// was changed is another one.
-type callKey struct {
-	leaf     *leaf
-	captured captured
-}
-
-type call struct {
-	done     chan struct{}
-	upstream Upstream
-	err      error
+	calls   singleflight.Group
+	running atomic.Int64 // calls
+	waiting atomic.Int64 // requests
 }
 
 // Waiting returns how many requests wait now.
-func (r *Resolver) Waiting() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.waiting
-}
+func (r *Resolver) Waiting() int { return int(r.waiting.Load()) }
 
 func (r *Resolver) timeout() time.Duration {
 	if r.Timeout > 0 {
@@ -117,41 +102,36 @@ func (r *Resolver) resolve(ctx, life context.Context, m Match) (Upstream, error)
 	if err != nil {
 		return Upstream{}, ErrNotFound
 	}
-	c, err := r.join(life, callKey{m.leaf, values}, m)
-	if err != nil {
-		return Upstream{}, err
+	if !r.enter(&r.waiting) {
+		return Upstream{}, errManyWaiting
 	}
-	defer func() {
-		r.mu.Lock()
-		r.waiting--
-		r.mu.Unlock()
-	}()
+	defer r.waiting.Add(-1)
+	// A route that was changed is another leaf, and the call keeps its leaf's
+	// address from being used again.
+	key := fmt.Sprintf("%p %v", m.leaf, values)
+	answer := r.calls.DoChan(key, func() (any, error) { return r.call(life, m.common()) })
 	select {
-	case <-c.done:
-		return c.upstream, c.err
+	case result := <-answer:
+		upstream, _ := result.Val.(Upstream)
+		return upstream, result.Err
 	case <-ctx.Done():
 		return Upstream{}, ctx.Err()
 	}
 }
 
-// join adds a waiting request.
-func (r *Resolver) join(life context.Context, key callKey, m Match) (*call, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	c := r.calls[key]
-	if r.waiting >= r.maxWaiting() || c == nil && len(r.calls) >= r.maxWaiting() {
-		return nil, &Error{Status: http.StatusServiceUnavailable, Reason: "too many requests wait", RetryAfter: wakeInterval}
-	}
-	r.waiting++
-	if c == nil {
-		if r.calls == nil {
-			r.calls = make(map[callKey]*call)
+var errManyWaiting = &Error{Status: http.StatusServiceUnavailable, Reason: "too many requests wait", RetryAfter: wakeInterval}
+
+// enter counts one more, unless there are MaxWaiting already.
+func (r *Resolver) enter(count *atomic.Int64) bool {
+	for {
+		n := count.Load()
+		if n >= int64(r.maxWaiting()) {
+			return false
 		}
-		c = &call{done: make(chan struct{})}
-		r.calls[key] = c
-		go r.call(life, key, c, m.common())
+		if count.CompareAndSwap(n, n+1) {
+			return true
+		}
 	}
-	return c, nil
 }
 
 // common returns what all matches have that are of the same route and have
@@ -161,23 +141,24 @@ func (m Match) common() Match {
 	return m
 }
 
-// call asks Resolve, and tells those who wait.
-func (r *Resolver) call(life context.Context, key callKey, c *call, m Match) {
+// call asks Resolve. Its context is not a request's: whoever waits may leave.
+func (r *Resolver) call(life context.Context, m Match) (upstream Upstream, err error) {
+	if !r.enter(&r.running) { // of requests that have left
+		return Upstream{}, errManyWaiting
+	}
+	defer r.running.Add(-1)
 	ctx, cancel := context.WithTimeout(life, r.timeout())
 	defer cancel()
 	defer func() {
-		if v := recover(); v != nil {
-			c.err = fmt.Errorf("the resolver has panicked: %v\n%s", v, debug.Stack())
+		if v := recover(); v != nil { // singleflight would end the process
+			err = fmt.Errorf("the resolver has panicked: %v\n%s", v, debug.Stack())
 		}
-		r.mu.Lock()
-		delete(r.calls, key)
-		r.mu.Unlock()
-		close(c.done)
 	}()
-	c.upstream, c.err = r.Resolve(ctx, m)
-	if c.err != nil && ctx.Err() != nil {
-		c.err = errors.Join(ctx.Err(), c.err)
+	upstream, err = r.Resolve(ctx, m)
+	if err != nil && ctx.Err() != nil {
+		err = errors.Join(ctx.Err(), err)
 	}
+	return upstream, err
 }
 
 // resolveError says what a resolver's error means to the client.

@@ -11,6 +11,7 @@ require (
 
 require (
 	github.com/coder/websocket v1.8.15 // indirect
+	golang.org/x/sync v0.25.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 )
 
