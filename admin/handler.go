@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/store"
 )
 
 // A Handler serves the API that the package documentation describes. Only
@@ -51,33 +52,15 @@ type Handler struct {
 	// which is what /api/routes shows then.
 	CHPRoute func(*slipswitch.Route)
 
-	// Write, if set, keeps the changes of an owner in a store, all or none, and
-	// returns once Router has them: store.Sync.Apply does. Its errors are those
-	// of Router.Update, or a *slipswitch.Error with the status to answer with.
-	// It may be called concurrently. Nil: changes go to Router alone.
-	Write func(ctx context.Context, owner string, changes ...slipswitch.Change) error
-
-	// WriteFor, if set, is Write of routes that last for a time only, unless they
-	// are written again: store.Sync.ApplyFor does. Nil: that cannot be.
-	WriteFor func(ctx context.Context, ttl time.Duration, owner string, changes ...slipswitch.Change) error
-
-	// WaitAll, if set, waits until all gateways that share the store have what
-	// Write has written: for requests with wait=all. Its errors are as Write's.
-	// Nil: there is only this gateway.
-	WaitAll func(ctx context.Context) error
-
-	// Confirm, if set, makes the deletions that the brake of a store holds back,
-	// on all gateways that share it: store.Sync.Confirm does. Its errors are as
-	// Write's. Nil: nothing is ever held back.
-	Confirm func(ctx context.Context) error
-
-	// Stores, if set, returns what /v1/status tells as "stores": how each Sync
-	// stands, for one.
-	Stores func() any
+	// Stores are where routes are kept and Router has them from. Changes are
+	// written to the first; /v1/status tells of each that has a Status. None:
+	// changes go to Router alone.
+	Stores []Store
 
 	// Ready, if set, returns why no traffic should be sent here, or nil.
-	// Whatever it says, a Proxy that drains, or is Crowded, is not ready. The
-	// error's text is shown by /v1/status, not by /readyz.
+	// Whatever it says, a Proxy that drains, or is Crowded, is not ready, nor
+	// is a gateway before each of Stores has been read once. The error's text is
+	// shown by /v1/status, not by /readyz.
 	Ready func() error
 
 	// Started is when the program began, for /v1/status. Zero: it is not told.
@@ -91,6 +74,31 @@ type Handler struct {
 
 	writing sync.RWMutex // held by requests that write to a store
 }
+
+// A Store is where routes are kept. A *store.Sync is one, with all that is
+// optional. Its methods may be called concurrently. Errors of package store are
+// answered with a status of their own, and so is a *slipswitch.Error.
+//
+// It may have methods of [store.Sync] besides: ApplyFor, for routes that are put
+// with a ttl; WaitAll, for requests with wait=all; Confirm, for /v1/confirm;
+// Status, for /v1/status and /readyz.
+type Store interface {
+	// Apply keeps the changes of an owner, all or none, and returns the revision
+	// that has them once Router has them, too.
+	Apply(ctx context.Context, owner string, changes ...slipswitch.Change) (revision uint64, err error)
+}
+
+type leaseStore interface {
+	ApplyFor(ctx context.Context, ttl time.Duration, owner string, changes ...slipswitch.Change) (revision uint64, err error)
+}
+
+type sharedStore interface {
+	WaitAll(ctx context.Context, revision uint64) error
+}
+
+type brakedStore interface{ Confirm(context.Context) error }
+
+type statusStore interface{ Status() store.Status }
 
 func (h *Handler) maxBody() int64 {
 	if h.MaxBody > 0 {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"iter"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/store"
 )
 
 // A routeItem is a route and what is known of it.
@@ -299,7 +301,28 @@ func problemOf(err error, what string) *problem {
 	if e, ok := errors.AsType[*slipswitch.Error](err); ok {
 		return &problem{Status: e.Status, Text: e.Reason}
 	}
+	for _, known := range storeErrors {
+		if errors.Is(err, known.err) {
+			return &problem{Status: known.status, Text: err.Error()}
+		}
+	}
 	return &problem{Status: http.StatusInternalServerError, Text: err.Error()}
+}
+
+// storeErrors are the statuses of a store's errors, and of a context's; the
+// first that fits is taken: the store's word goes before that of a context that
+// ended meanwhile.
+var storeErrors = []struct {
+	err    error
+	status int
+}{
+	{store.ErrHeld, http.StatusAccepted},
+	{store.ErrTooLarge, http.StatusRequestEntityTooLarge},
+	{store.ErrReadOnly, http.StatusConflict},
+	{store.ErrNoLeases, http.StatusNotImplemented},
+	{store.ErrUnavailable, http.StatusServiceUnavailable},
+	{context.DeadlineExceeded, http.StatusGatewayTimeout},
+	{context.Canceled, http.StatusServiceUnavailable},
 }
 
 func invalidRoutes(what string, invalid []*slipswitch.RouteError) *problem {

@@ -1,12 +1,16 @@
 package admin
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"runtime"
 	"runtime/metrics"
 	"time"
+
+	"github.com/slipswitch/slipswitch/store"
 )
 
 // status answers GET /v1/status.
@@ -16,17 +20,17 @@ func (h *Handler) status(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	table := h.Router.Table()
 	status := struct {
-		Version    uint64    `json:"version"` // of the table
-		Routes     int       `json:"routes"`  // held ones not counted
-		Tunnels    int       `json:"tunnels"`
-		Ready      bool      `json:"ready"`
-		NotReady   string    `json:"notReady,omitempty"` // why
-		Draining   bool      `json:"draining"`
-		Started    time.Time `json:"started,omitzero"`
-		Uptime     string    `json:"uptime,omitempty"`
-		Stores     any       `json:"stores,omitempty"`
-		Goroutines int       `json:"goroutines"` // of the whole program
-		Heap       uint64    `json:"heap"`       // bytes that were alive at its last garbage collection
+		Version    uint64         `json:"version"` // of the table
+		Routes     int            `json:"routes"`  // held ones not counted
+		Tunnels    int            `json:"tunnels"`
+		Ready      bool           `json:"ready"`
+		NotReady   string         `json:"notReady,omitempty"` // why
+		Draining   bool           `json:"draining"`
+		Started    time.Time      `json:"started,omitzero"`
+		Uptime     string         `json:"uptime,omitempty"`
+		Stores     []store.Status `json:"stores,omitempty"`
+		Goroutines int            `json:"goroutines"` // of the whole program
+		Heap       uint64         `json:"heap"`       // bytes that were alive at its last garbage collection
 	}{Version: table.Version(), Routes: table.Len(), Draining: h.draining(), Goroutines: runtime.NumGoroutine()}
 	if h.Proxy != nil {
 		for range h.Proxy.Tunnels() {
@@ -39,8 +43,10 @@ func (h *Handler) status(w http.ResponseWriter, r *http.Request) *problem {
 	if err := h.notReady(); err != nil {
 		status.NotReady = err.Error()
 	}
-	if h.Stores != nil {
-		status.Stores = h.Stores()
+	for _, s := range h.Stores {
+		if s, ok := s.(statusStore); ok {
+			status.Stores = append(status.Stores, s.Status())
+		}
 	}
 	status.Ready = status.NotReady == ""
 	if !h.Started.IsZero() {
@@ -65,6 +71,11 @@ func (h *Handler) notReady() error {
 		return errDraining
 	case h.Proxy != nil && h.Proxy.Crowded():
 		return errCrowded
+	}
+	for _, s := range h.Stores {
+		if s, ok := s.(statusStore); ok && !s.Status().Synced {
+			return fmt.Errorf("the routes are not there yet: %s", cmp.Or(s.Status().Error, "the store is being read"))
+		}
 	}
 	if h.Ready != nil {
 		return h.Ready()

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -24,6 +25,9 @@ type change struct {
 	ttl time.Duration // how long it lasts unless it is made again; for ever if 0
 }
 
+// maxWait is how long a request with wait=all waits for the other gateways.
+const maxWait = 30 * time.Second
+
 // waitsForAll reads the parameter wait.
 func waitsForAll(query url.Values) (bool, *problem) {
 	switch wait := query.Get("wait"); wait {
@@ -43,16 +47,18 @@ func (h *Handler) lasts(query url.Values) (time.Duration, *problem) {
 	if err != nil || ttl < time.Second || ttl > 24*time.Hour {
 		return 0, badRequest("ttl", query.Get("ttl"), "must be a time from 1s to 24h, such as 30s")
 	}
-	if h.WriteFor == nil {
-		return 0, &problem{Status: http.StatusNotImplemented, Text: "ttl needs routes that are kept in a store with leases, such as etcd"}
+	if len(h.Stores) > 0 {
+		if _, ok := h.Stores[0].(leaseStore); ok {
+			return ttl, nil
+		}
 	}
-	return ttl, nil
+	return 0, &problem{Status: http.StatusNotImplemented, Text: "ttl needs routes that are kept in a store with leases, such as etcd"}
 }
 
 // write makes a change where the routes are kept, and returns the version of a
 // table that has it.
 func (h *Handler) write(ctx context.Context, c change) (version uint64, err error) {
-	if h.Write == nil && c.ttl == 0 {
+	if len(h.Stores) == 0 {
 		return h.Router.Update(func(tx *slipswitch.Txn) error {
 			if c.check != nil {
 				if wrong := c.check(); wrong != nil {
@@ -89,14 +95,17 @@ func (h *Handler) write(ctx context.Context, c change) (version uint64, err erro
 	if c.owner != nil {
 		name = c.owner.Name
 	}
+	var revision uint64
 	if c.ttl > 0 {
-		err = h.WriteFor(ctx, c.ttl, name, c.changes...)
+		revision, err = h.Stores[0].(leaseStore).ApplyFor(ctx, c.ttl, name, c.changes...)
 	} else {
-		err = h.Write(ctx, name, c.changes...)
+		revision, err = h.Stores[0].Apply(ctx, name, c.changes...)
 	}
 	version = h.Router.Table().Version()
-	if err == nil && c.all && h.WaitAll != nil {
-		err = h.WaitAll(ctx)
+	if shared, ok := h.Stores[0].(sharedStore); ok && err == nil && c.all {
+		ctx, cancel := context.WithTimeout(ctx, maxWait)
+		defer cancel()
+		err = shared.WaitAll(ctx, revision)
 	}
 	return version, err
 }
@@ -106,11 +115,19 @@ func (h *Handler) confirm(w http.ResponseWriter, r *http.Request) *problem {
 	if _, wrong := parameters(r); wrong != nil {
 		return wrong
 	}
-	if h.Confirm == nil {
+	braked := false
+	var failed error // a store that cannot be told does not keep the others from it
+	for _, s := range h.Stores {
+		if s, ok := s.(brakedStore); ok {
+			braked = true
+			failed = errors.Join(failed, s.Confirm(r.Context()))
+		}
+	}
+	if !braked {
 		return &problem{Status: http.StatusConflict, Text: "the routes are in no store: nothing is held back"}
 	}
-	if err := h.Confirm(r.Context()); err != nil {
-		return problemOf(err, "the confirmation")
+	if failed != nil {
+		return problemOf(failed, "the confirmation")
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -2,8 +2,10 @@ package admin_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,14 +29,40 @@ func synced(t *testing.T) (*server, *store.Memory) {
 	if err := sync.Wait(ctx, 0); err != nil {
 		t.Fatal(err)
 	}
-	return serve(t, &admin.Handler{
-		Router: router,
-		Write: func(ctx context.Context, owner string, changes ...slipswitch.Change) error {
-			_, err := sync.Apply(ctx, owner, changes...)
-			return err
-		},
-	}), routes
+	return serve(t, &admin.Handler{Router: router, Stores: []admin.Store{sync}}), routes
 }
+
+// A shop is a store that only does what the test says.
+type shop struct {
+	apply   func(owner string, changes []slipswitch.Change) error
+	lasts   time.Duration // of the last Apply; 0: for ever
+	waited  []uint64      // for revisions
+	confirm func() error
+}
+
+func (s *shop) Apply(_ context.Context, owner string, changes ...slipswitch.Change) (uint64, error) {
+	s.lasts = 0
+	if s.apply == nil {
+		return 7, nil
+	}
+	return 7, s.apply(owner, changes)
+}
+
+func (s *shop) ApplyFor(ctx context.Context, ttl time.Duration, owner string, changes ...slipswitch.Change) (uint64, error) {
+	revision, err := s.Apply(ctx, owner, changes...)
+	s.lasts = ttl
+	return revision, err
+}
+
+func (s *shop) WaitAll(_ context.Context, revision uint64) error {
+	s.waited = append(s.waited, revision)
+	return nil
+}
+
+func (s *shop) Confirm(context.Context) error { return s.confirm() }
+
+// plain is a store that can do nothing but keep changes.
+type plain struct{ admin.Store }
 
 // What is answered is kept, and routed; what is refused is neither.
 func TestWritesGoToTheStore(t *testing.T) {
@@ -107,56 +135,55 @@ func TestConditionalWritesToTheStore(t *testing.T) {
 
 // With wait=all an answer waits for the other gateways, too.
 func TestWaitAll(t *testing.T) {
-	waited := 0
-	s := serve(t, &admin.Handler{
-		Write:   func(context.Context, string, ...slipswitch.Change) error { return nil },
-		WaitAll: func(context.Context) error { waited++; return nil },
-	})
+	routes := new(shop)
+	s := serve(t, &admin.Handler{Stores: []admin.Store{routes}})
 	route := `{"path":"/a","upstreams":["http://up"]}`
 	s.want(201, "PUT", "/v1/route?path=/a", route)
-	if waited != 0 {
+	if routes.waited != nil {
 		t.Error("it waited unasked")
 	}
 	s.want(201, "PUT", "/v1/route?path=/a&wait=all", route)
 	s.want(200, "POST", "/v1/batch?wait=all", `{"changes":[]}`)
-	if waited != 2 {
-		t.Errorf("it waited %d times; want 2", waited)
+	if want := []uint64{7, 7}; !slices.Equal(routes.waited, want) {
+		t.Errorf("it waited for %v; want %v, what was written", routes.waited, want)
 	}
 	s.want(400, "POST", "/v1/batch?wait=some", `{"changes":[]}`)
+	alone := serve(t, &admin.Handler{Stores: []admin.Store{plain{routes}}}) // there is nobody else
+	alone.want(201, "PUT", "/v1/route?path=/a&wait=all", route)
 }
 
 // A confirmation is handed on, and what is wrong with it is the answer.
 func TestConfirm(t *testing.T) {
 	var failure error
 	confirmed := 0
-	s := serve(t, &admin.Handler{Confirm: func(context.Context) error { confirmed++; return failure }})
+	routes := &shop{confirm: func() error { confirmed++; return failure }}
+	s := serve(t, &admin.Handler{Stores: []admin.Store{plain{routes}, routes, routes}})
 	s.want(204, "POST", "/v1/confirm", "")
 	s.want(405, "GET", "/v1/confirm", "")
 	s.want(400, "POST", "/v1/confirm?owner=a", "")
-	if confirmed != 1 {
-		t.Errorf("confirmed %d times; want 1", confirmed)
+	if confirmed != 2 {
+		t.Errorf("confirmed %d times; want 2, once for each store that can", confirmed)
 	}
-	failure = &slipswitch.Error{Status: http.StatusServiceUnavailable, Reason: "no quorum"}
-	if got := s.do("POST", "/v1/confirm", ""); got.status != 503 || !strings.Contains(got.body, "no quorum") {
-		t.Errorf("got %d %s; want 503 with the reason", got.status, got.body)
+	failure = fmt.Errorf("%w: no quorum", store.ErrUnavailable)
+	if got := s.do("POST", "/v1/confirm", ""); got.status != 503 || !strings.Contains(got.body, "no quorum") || confirmed != 4 {
+		t.Errorf("got %d %s after %d; want 503 with the reason, all having been asked", got.status, got.body, confirmed)
 	}
 	serve(t, new(admin.Handler)).want(409, "POST", "/v1/confirm", "")
+	serve(t, &admin.Handler{Stores: []admin.Store{plain{routes}}}).want(409, "POST", "/v1/confirm", "")
 }
 
 // A route can last for a time, where the store can do that.
 func TestPutForATime(t *testing.T) {
 	const route = `{"path":"/a","upstreams":["http://up"]}`
-	var got time.Duration
-	s := serve(t, &admin.Handler{
-		Write: func(context.Context, string, ...slipswitch.Change) error { got = -1; return nil },
-		WriteFor: func(_ context.Context, ttl time.Duration, owner string, changes ...slipswitch.Change) error {
-			if owner != "" || len(changes) != 1 || changes[0].Put == nil || changes[0].Put.Path != "/a" {
-				t.Errorf("got %q, %+v; want the route", owner, changes)
-			}
-			got = ttl
-			return nil
-		},
-	})
+	written := false
+	routes := &shop{apply: func(owner string, changes []slipswitch.Change) error {
+		if owner != "" || len(changes) != 1 || changes[0].Put == nil || changes[0].Put.Path != "/a" {
+			t.Errorf("got %q, %+v; want the route", owner, changes)
+		}
+		written = true
+		return nil
+	}}
+	s := serve(t, &admin.Handler{Stores: []admin.Store{routes}})
 	for _, tt := range []struct {
 		query  string
 		status int
@@ -164,7 +191,7 @@ func TestPutForATime(t *testing.T) {
 	}{
 		{"&ttl=30s", 201, 30 * time.Second},
 		{"&ttl=24h", 201, 24 * time.Hour},
-		{"", 201, -1},
+		{"", 201, 0},
 		{"&ttl=", 400, 0},
 		{"&ttl=30", 400, 0},
 		{"&ttl=999ms", 400, 0},
@@ -172,15 +199,18 @@ func TestPutForATime(t *testing.T) {
 		{"&ttl=25h", 400, 0},
 		{"&ttl=30s&ttl=30s", 400, 0},
 	} {
-		got = 0
+		routes.lasts, written = 0, false
 		s.want(tt.status, "PUT", "/v1/route?path=/a"+tt.query, route)
-		if got != tt.want {
-			t.Errorf("%s: written for %v; want %v", tt.query, got, tt.want)
+		if routes.lasts != tt.want || written != (tt.status == 201) {
+			t.Errorf("%s: written %v for %v; want %v for %v", tt.query, written, routes.lasts, tt.status == 201, tt.want)
 		}
 	}
-	synced, routes := synced(t)
+	for _, stores := range [][]admin.Store{nil, {plain{routes}}} {
+		serve(t, &admin.Handler{Stores: stores}).want(501, "PUT", "/v1/route?path=/a&ttl=30s", route)
+	}
+	synced, memory := synced(t)
 	synced.want(501, "PUT", "/v1/route?path=/a&ttl=30s", route)
-	if at := first(t, routes).Revision; at != 0 {
+	if at := first(t, memory).Revision; at != 0 {
 		t.Errorf("the store is at revision %d; want nothing written", at)
 	}
 	s.want(400, "DELETE", "/v1/route?path=/a&ttl=30s", "")
@@ -201,11 +231,59 @@ func first(t *testing.T, s store.Store) store.Batch {
 
 // What a store says about itself becomes the answer.
 func TestStoreErrors(t *testing.T) {
-	s := serve(t, &admin.Handler{Write: func(context.Context, string, ...slipswitch.Change) error {
-		return &slipswitch.Error{Status: http.StatusServiceUnavailable, Reason: "the disk is full", RetryAfter: time.Second}
-	}})
-	got := s.do("PUT", "/v1/route?path=/a", `{"path":"/a","upstreams":["http://up"]}`)
-	if got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "the disk is full") {
-		t.Errorf("got %d %s; want 503 with the reason", got.status, got.body)
+	for _, tt := range []struct {
+		err    error
+		status int
+	}{
+		{store.ErrHeld, 202},
+		{store.ErrTooLarge, 413},
+		{store.ErrReadOnly, 409},
+		{store.ErrNoLeases, 501},
+		{store.ErrUnavailable, 503},
+		{context.Canceled, 503},
+		{context.DeadlineExceeded, 504},
+		{fmt.Errorf("%w: %w", store.ErrHeld, context.DeadlineExceeded), 202},
+		{&slipswitch.Error{Status: 507, Reason: "the disk is full"}, 507},
+		{errors.New("other"), 500},
+	} {
+		routes := &shop{apply: func(string, []slipswitch.Change) error { return fmt.Errorf("the disk is full: %w", tt.err) }}
+		s := serve(t, &admin.Handler{Stores: []admin.Store{routes}})
+		got := s.do("PUT", "/v1/route?path=/a", `{"path":"/a","upstreams":["http://up"]}`)
+		if got.status != tt.status || !strings.Contains(got.body, "the disk is full") {
+			t.Errorf("%v: got %d %s; want %d with the reason", tt.err, got.status, got.body, tt.status)
+		}
 	}
+}
+
+// A gateway is not ready before its stores have been read, and tells of each.
+func TestStoresBecomeReady(t *testing.T) {
+	router := new(slipswitch.Router)
+	first := &store.Sync{Source: new(store.Memory), Router: router}
+	second := &store.Sync{Source: new(store.Memory), Router: router}
+	s := serve(t, &admin.Handler{Router: router, Stores: []admin.Store{first, plain{second}, second}})
+	run := func(sync *store.Sync) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); sync.Run(ctx) }()
+		t.Cleanup(func() { cancel(); <-done })
+		if err := sync.Wait(ctx, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(readyz int, synced ...bool) {
+		t.Helper()
+		s.want(readyz, "GET", "/readyz", "")
+		got := decode[struct {
+			NotReady string
+			Stores   []store.Status
+		}](t, s.want(200, "GET", "/v1/status", ""))
+		if len(got.Stores) != 2 || got.Stores[0].Synced != synced[0] || got.Stores[1].Synced != synced[1] || (got.NotReady == "") != (readyz == 200) {
+			t.Errorf("got %+v; want synced %v", got, synced)
+		}
+	}
+	check(503, false, false)
+	run(first)
+	check(503, true, false)
+	run(second)
+	check(200, true, true)
 }

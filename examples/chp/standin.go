@@ -109,7 +109,7 @@ func (s *standIn) restAPI() *admin.Handler {
 		h.Hosts = []string{"*"} // else only a browser of this machine reaches it, for a page with a name of its own
 	}
 	if s.storage != nil {
-		h.Write = s.storage.write
+		h.Stores = []admin.Store{s.storage.sync}
 	} else {
 		h.CHPRoute = s.route
 	}
@@ -150,7 +150,7 @@ func (s *standIn) putDefault() error {
 	if s.storage != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		err = s.storage.write(ctx, "chp", slipswitch.Change{Put: &route})
+		_, err = s.storage.sync.Apply(ctx, "chp", slipswitch.Change{Put: &route})
 	} else {
 		s.route(&route)
 		_, err = s.router.Update(func(tx *slipswitch.Txn) error {

@@ -64,12 +64,6 @@ func openStorage(spec string, router *slipswitch.Router, route func(*slipswitch.
 	return s, nil
 }
 
-// write is admin.Handler's way to the store.
-func (s *storage) write(ctx context.Context, owner string, changes ...slipswitch.Change) error {
-	_, err := s.sync.Apply(ctx, owner, changes...)
-	return store.Answer(err)
-}
-
 func (s *storage) close() {
 	s.stop()
 	s.ended.Wait()

@@ -228,19 +228,15 @@ func (g *gateway) adminHandler() (http.Handler, error) {
 	}
 	handler := &admin.Handler{Router: &g.router, Proxy: g.proxy, Token: token, Ready: g.ready, Started: time.Now()}
 	if g.stores != nil {
-		handler.Write, handler.WriteFor, handler.WaitAll = g.stores.write, g.stores.writeFor, g.stores.waitAll
-		handler.Confirm, handler.Stores = g.stores.confirm, g.stores.status
+		handler.Stores = g.stores.admin()
 	}
 	return handler, nil
 }
 
 // ready returns why no traffic should be sent here.
 func (g *gateway) ready() error {
-	switch {
-	case g.draining.Load():
+	if g.draining.Load() {
 		return errors.New("draining")
-	case g.stores != nil:
-		return g.stores.ready()
 	}
 	return nil
 }

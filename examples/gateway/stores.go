@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/admin"
 	"github.com/slipswitch/slipswitch/store"
 	"github.com/slipswitch/slipswitch/store/boltstore"
 	"github.com/slipswitch/slipswitch/store/filestore"
@@ -119,11 +120,11 @@ func (s *stores) handler(next http.Handler) http.Handler {
 	return next
 }
 
-// status is what /v1/status tells of each.
-func (s *stores) status() any {
-	all := make([]store.Status, len(s.syncs))
+// admin returns them as the admin API wants them.
+func (s *stores) admin() []admin.Store {
+	all := make([]admin.Store, len(s.syncs))
 	for i, sync := range s.syncs {
-		all[i] = sync.Status()
+		all[i] = sync
 	}
 	return all
 }
@@ -135,43 +136,4 @@ func (s *stores) close() {
 	for _, opened := range s.open {
 		opened.Close()
 	}
-}
-
-// write is the admin API's way to the first store.
-func (s *stores) write(ctx context.Context, owner string, changes ...slipswitch.Change) error {
-	_, err := s.syncs[0].Apply(ctx, owner, changes...)
-	return store.Answer(err)
-}
-
-// writeFor is write of what lasts only for a time.
-func (s *stores) writeFor(ctx context.Context, ttl time.Duration, owner string, changes ...slipswitch.Change) error {
-	_, err := s.syncs[0].ApplyFor(ctx, ttl, owner, changes...)
-	return store.Answer(err)
-}
-
-// waitAll waits until all gateways have what this one has.
-func (s *stores) waitAll(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	return store.Answer(s.syncs[0].WaitAll(ctx, s.syncs[0].Status().Revision))
-}
-
-// confirm makes the deletions that are held back, here or by other gateways
-// only. A store that cannot be told does not keep the others from it.
-func (s *stores) confirm(ctx context.Context) error {
-	var failed error
-	for _, sync := range s.syncs {
-		failed = errors.Join(failed, sync.Confirm(ctx))
-	}
-	return store.Answer(failed)
-}
-
-// ready returns which store has not been read yet.
-func (s *stores) ready() error {
-	for _, sync := range s.syncs {
-		if status := sync.Status(); !status.Synced {
-			return fmt.Errorf("the routes are not there yet: %s", status.Error)
-		}
-	}
-	return nil
 }

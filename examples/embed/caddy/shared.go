@@ -111,7 +111,7 @@ func (s *shared) follow(w *wants) error {
 	if s.rest == nil || s.rest.Proxy != w.proxy {
 		s.rest = &admin.Handler{Router: &s.router, Proxy: w.proxy, Open: true} // who may ask is Caddy's to say
 		if s.sync != nil {
-			s.rest.Write = s.write
+			s.rest.Stores = []admin.Store{s.sync}
 		}
 	}
 	_, err := s.router.Update(func(tx *slipswitch.Txn) error {
@@ -147,12 +147,6 @@ func (s *shared) open(data string) error {
 	wait, cancelWait := context.WithTimeout(ctx, drainTime)
 	defer cancelWait()
 	return s.sync.Wait(wait, 0)
-}
-
-// write keeps what is put by REST.
-func (s *shared) write(ctx context.Context, owner string, changes ...slipswitch.Change) error {
-	_, err := s.sync.Apply(ctx, owner, changes...)
-	return store.Answer(err)
 }
 
 // Destruct ends all when the last configuration has left. It waits for the
