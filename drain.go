@@ -69,7 +69,7 @@ func (p *Proxy) Drain(filter func(*Tunnel) bool, window time.Duration, code uint
 }
 
 // Shutdown ends all tunnels with the close code 1012 and waits until they are
-// closed and their reports handed over. When the context ends, what is left is
+// closed, and their reports and what there was to log handed over. When the context ends, what is left is
 // cut off, and Shutdown returns the context's error as soon as all reports
 // are handed over, or a second later. From its begin on no tunnel is opened:
 // upgrades are answered with 503. Plain requests are http.Server's to shut down.
@@ -99,7 +99,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	}
 	late := make(chan struct{})
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastReports, func() { close(late) }) })()
-	for _, done := range []func() <-chan struct{}{func() <-chan struct{} { return empty }, p.reports.done} {
+	for _, done := range []func() <-chan struct{}{func() <-chan struct{} { return empty }, p.reports.done, p.journal.Done} {
 		select {
 		case <-done():
 		case <-late:

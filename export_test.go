@@ -105,3 +105,7 @@ func Taken(p *Proxy) int {
 	defer p.seats.mu.Unlock()
 	return p.seats.tunnels + p.seats.handshakes + len(p.seats.shaking) + len(p.seats.places) + len(p.seats.clients)
 }
+
+// Logged returns a channel that is closed when all that was logged so far is with
+// the Logger.
+func Logged(p *Proxy) <-chan struct{} { return p.journal.Done() }

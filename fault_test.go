@@ -255,6 +255,7 @@ func TestErrorForms(t *testing.T) {
 			}
 		}
 	}
+	receive(t, "all is logged", slipswitch.Logged(p))
 	if got := log.String(); !strings.Contains(got, "status=502") || !strings.Contains(got, "status=504") || strings.Contains(got, "status=4") {
 		t.Errorf("the log has %q", got)
 	}

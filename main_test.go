@@ -2,6 +2,7 @@ package slipswitch_test
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,6 +14,7 @@ import (
 
 // TestMain fails on what is left behind: goroutines and descriptors.
 func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // for all without a logger of their own
 	before := descriptors()
 	code := m.Run()
 	if code == 0 {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/slipswitch/slipswitch/internal/journal"
 	"github.com/slipswitch/slipswitch/internal/splice"
 )
 
@@ -109,7 +110,10 @@ type Proxy struct {
 	// in front of the Proxy to write the answer.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err *Error)
 
-	// Logger is told what an operator must act on. Nil: nobody.
+	// Logger is told what an operator must act on, from a goroutine of its own:
+	// one that hangs holds up nothing else. It is told of the first 1,000 records
+	// that wait for it, and of how many were dropped after them. Nil means
+	// slog.Default(); one with slog.DiscardHandler keeps silent.
 	Logger *slog.Logger
 
 	start   sync.Once
@@ -124,6 +128,7 @@ type Proxy struct {
 	tunnels registry
 	seats   seats
 	reports reports
+	journal *journal.Journal
 }
 
 // ServeHTTP forwards the request, or answers 404 if there is no route.
@@ -165,6 +170,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 
 func (p *Proxy) init() {
 	p.life, p.end = context.WithCancel(context.Background())
+	p.journal = journal.New(p.Logger)
 	p.picker.proxy = p
 	p.sticky = p.stickyKey()
 	p.dialer.init(p)
@@ -176,7 +182,7 @@ func (p *Proxy) init() {
 	if p.Middleware != nil {
 		p.forward = p.Middleware(p.forward)
 	}
-	p.engine.Logger = p.Logger
+	p.engine.Logger = p.log()
 	p.engine.MaxPipes = p.Limits.pipes()
 	p.reports.closed = p.TunnelClosed
 	p.reports.burst = func(b Burst) {
@@ -187,12 +193,8 @@ func (p *Proxy) init() {
 	}
 }
 
-func (p *Proxy) log() *slog.Logger {
-	if p.Logger == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return p.Logger
-}
+// log returns what to log to: it never waits, and may be called under locks.
+func (p *Proxy) log() *slog.Logger { return p.journal.Logger }
 
 // match looks up a request by the host it names and the path as it was spelt.
 func (p *Proxy) match(r *http.Request) (Match, error) {

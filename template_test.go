@@ -358,6 +358,7 @@ func TestResolvedAddresses(t *testing.T) {
 	received := len(u.all())
 	for _, addr := range append([]string{"127.0.0.1", "127.8.8.8", "169.254.169.254", "0.0.0.0", "224.0.0.1", "255.255.255.255"}, ownAddresses(t)...) {
 		ask(g, "/t/web", addr, 502)
+		receive(t, "all is logged", slipswitch.Logged(g.Proxy))
 		if n := strings.Count(log.String(), "leads to "+addr+","); n != 2 {
 			t.Errorf("%s was refused %d times; want 2", addr, n)
 		}
@@ -398,6 +399,7 @@ func TestEachAddressIsLookedAt(t *testing.T) {
 			}
 		}
 	}
+	receive(t, "all is logged", slipswitch.Logged(g.Proxy))
 	if !strings.Contains(log.String(), "leads to "+bad.String()) {
 		t.Errorf("%s was not refused: %s", bad, log.String())
 	}

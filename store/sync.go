@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/internal/journal"
 )
 
 // How a Sync works, in ten lines:
@@ -73,10 +74,15 @@ type Sync struct {
 	// it does not take part in Sync.WaitAll.
 	Gateway string
 
-	// Logger is told what an operator must act on. Nil: nobody.
+	// Logger is told what an operator must act on, from a goroutine of its own:
+	// one that hangs holds up nothing else. Nil means slog.Default(); one with
+	// slog.DiscardHandler keeps silent.
 	Logger *slog.Logger
 
 	progress progress
+
+	logging sync.Once
+	journal *journal.Journal // made by log
 
 	mu       sync.Mutex // of what follows
 	position Position
@@ -249,11 +255,10 @@ func (s *Sync) stallTimeout() time.Duration {
 	return s.StallTimeout
 }
 
+// log returns what to log to: it never waits, and may be called under locks.
 func (s *Sync) log() *slog.Logger {
-	if s.Logger == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return s.Logger
+	s.logging.Do(func() { s.journal = journal.New(s.Logger) })
+	return s.journal.Logger
 }
 
 // Apply checks changes as [slipswitch.Router.Check] does, writes them to the

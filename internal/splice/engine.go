@@ -29,7 +29,8 @@ type Engine struct {
 	// for tests and comparisons.
 	Portable bool
 
-	// Logger hears what costs the fast path, each reason once. Nil discards.
+	// Logger hears what costs the fast path, each reason once, on the goroutines that carry tunnels: it must not block.
+	// Nil means slog.Default().
 	Logger *slog.Logger
 
 	told    sync.Map // reasons that Logger has heard
@@ -173,7 +174,7 @@ func (e *Engine) logger() *slog.Logger {
 	if e.Logger != nil {
 		return e.Logger
 	}
-	return slog.New(slog.DiscardHandler)
+	return slog.Default()
 }
 
 // machine is what a running engine consists of.

@@ -2,6 +2,7 @@ package boltstore_test
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"testing"
 
@@ -17,6 +18,7 @@ func TestMain(m *testing.M) {
 		child(os.Args[1:])
 		return
 	}
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // for all without a logger of their own
 	goleak.VerifyTestMain(m)
 }
 

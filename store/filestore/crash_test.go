@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -25,6 +26,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("error", writeUntilKilled(dir))
 		return
 	}
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // for all without a logger of their own
 	goleak.VerifyTestMain(m)
 }
 
