@@ -15,7 +15,7 @@ import (
 func (h *Handler) refuse(r *http.Request) *problem {
 	if !h.knows(r.Host) {
 		return &problem{Status: http.StatusForbidden, Text: fmt.Sprintf(
-			"host %.64q is not one this API is asked under: use an IP address or localhost, or list the name in Hosts", r.Host)}
+			"host %.64q is not a name of this API: ask by IP address or localhost, or let the server accept the name (gateway -admin-hosts, admin.Handler.Hosts)", r.Host)}
 	}
 	for _, origin := range r.Header["Origin"] {
 		if !sameOrigin(origin, r.Host) {
@@ -29,13 +29,13 @@ func (h *Handler) refuse(r *http.Request) *problem {
 				"Sec-Fetch-Site %.64q must be same-origin or none: pages of other origins may not ask", site)}
 		}
 	}
-	switch {
-	case h.authorized(r):
+	switch _, ok := h.authorized(r); {
+	case ok:
 		return nil
 	case !strings.HasPrefix(r.URL.Path, "/v1/"):
 		return &problem{Status: http.StatusForbidden} // as configurable-http-proxy does
-	case h.Token == "":
-		return &problem{Status: http.StatusUnauthorized, Text: "no token is configured, so that nobody may ask: set Token, or Open"}
+	case h.Token == "" && h.Tokens == nil:
+		return &problem{Status: http.StatusUnauthorized, Text: "no token is configured, so that nobody may ask: set Token, Tokens, or Open"}
 	}
 	return &problem{Status: http.StatusUnauthorized, Text: "the token is missing or wrong: send Authorization: Bearer TOKEN"}
 }
@@ -68,21 +68,33 @@ func sameOrigin(origin, host string) bool {
 	return ok && (scheme == "http" || scheme == "https") && strings.EqualFold(authority, host)
 }
 
-// authorized compares digests, so that the time it takes tells neither a part
-// of the token nor its length.
-func (h *Handler) authorized(r *http.Request) bool {
-	if h.Token == "" {
-		return h.Open
+// authorized reports whether a request names a token, and whose. Digests are
+// compared, each with all, so that the time it takes tells neither a part of a
+// token, nor its length, nor whose it is.
+func (h *Handler) authorized(r *http.Request) (name string, ok bool) {
+	if h.Token == "" && h.Tokens == nil {
+		return "", h.Open
 	}
 	fields := r.Header["Authorization"]
 	if len(fields) != 1 {
-		return false
+		return "", false
 	}
 	scheme, token, _ := strings.Cut(fields[0], " ")
 	if !strings.EqualFold(scheme, "bearer") && !strings.EqualFold(scheme, "token") {
-		return false
+		return "", false
 	}
 	got := sha256.Sum256([]byte(strings.TrimLeft(token, " ")))
-	want := sha256.Sum256([]byte(h.Token))
-	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
+	is := func(token string) bool {
+		want := sha256.Sum256([]byte(token))
+		return subtle.ConstantTimeCompare(got[:], want[:]) == 1 && token != ""
+	}
+	ok = is(h.Token)
+	if h.Tokens != nil {
+		for whose, token := range h.Tokens() {
+			if is(token) {
+				name, ok = whose, true
+			}
+		}
+	}
+	return name, ok
 }

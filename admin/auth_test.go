@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/slipswitch/slipswitch"
@@ -255,5 +256,31 @@ func TestTargets(t *testing.T) {
 		if got := s.raw(head("GET "+target, auth)); got.status != want {
 			t.Errorf("GET %s: got %d %s; want %d", target, got.status, got.body, want)
 		}
+	}
+}
+
+// Tokens have names, and change while the API serves.
+func TestTokens(t *testing.T) {
+	var tokens atomic.Pointer[map[string]string]
+	tokens.Store(&map[string]string{"ada": "a", "ci": "c", "nobody": ""})
+	s := serve(t, &admin.Handler{Token: token, Tokens: func() map[string]string { return *tokens.Load() }})
+	check := func(want map[string]int) {
+		t.Helper()
+		for token, status := range want {
+			if got := s.do("GET", "/v1/status", "", "Authorization: Bearer "+token); got.status != status {
+				t.Errorf("token %q: got %d; want %d", token, got.status, status)
+			}
+		}
+	}
+	check(map[string]int{token: 200, "a": 200, "c": 200, "ada": 401, "b": 401, "ac": 401})
+	if got := s.do("GET", "/v1/status", "", "Authorization: Bearer "); got.status != 401 {
+		t.Errorf("an empty token: got %d; want 401", got.status)
+	}
+	tokens.Store(&map[string]string{"ada": "b"})
+	check(map[string]int{token: 200, "a": 401, "c": 401, "b": 200})
+
+	only := serve(t, &admin.Handler{Open: true, Tokens: func() map[string]string { return nil }})
+	if got := only.do("GET", "/v1/status", ""); got.status != 401 {
+		t.Errorf("no tokens: got %d; want 401", got.status)
 	}
 }

@@ -114,11 +114,13 @@
 //
 // # Who may ask
 //
-// Every request but those for /livez and /readyz must name the token, in
-// "Authorization: Bearer T" or "Authorization: token T". It is checked before
-// anything else of the request is read. Whoever has the token may make the
-// gateway send requests to any address: serve a Handler on 127.0.0.1 or another
-// address that only its users reach, never on a host that serves workspaces.
+// Every request but those for /livez and /readyz must name the token, or one of
+// Handler.Tokens, in "Authorization: Bearer T" or "Authorization: token T". It
+// is checked before anything else of the request is read. Whoever has a token
+// may make the gateway send requests to any address: serve a Handler on
+// 127.0.0.1 or another address that only its users reach, never on a host that
+// serves workspaces. Handler.Probes answers /livez and /readyz alone, for an
+// address that others reach.
 //
 // Web pages are kept out: a request must be for an IP address, localhost or one
 // of Handler.Hosts (else a page could point its own name at this server), and

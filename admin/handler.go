@@ -13,7 +13,7 @@ import (
 )
 
 // A Handler serves the API that the package documentation describes. Only
-// Router is required, and Token or Open: without either every request is
+// Router is required, and Token, Tokens or Open: without any every request is
 // refused. The fields must not be changed once it serves; its methods may be
 // called concurrently.
 //
@@ -26,11 +26,17 @@ type Handler struct {
 	Proxy *slipswitch.Proxy
 
 	// Token is what every request must name. Empty: all requests are refused,
-	// unless Open is set.
+	// unless there are Tokens, or Open is set.
 	Token string
 
+	// Tokens, if set, returns further tokens by the names of their holders; an
+	// empty one lets nobody in. It is called for each request, concurrently, so
+	// that tokens can be replaced while the Handler serves; what it has
+	// returned must not be changed.
+	Tokens func() map[string]string
+
 	// Open lets everybody who reaches the server do everything, if Token is
-	// empty.
+	// empty and Tokens is nil.
 	Open bool
 
 	// Hosts are the names under which the API may be asked, besides localhost
@@ -119,23 +125,11 @@ type endpoint func(http.ResponseWriter, *http.Request) *problem
 
 // ServeHTTP answers every request, whatever it is.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
-	if r.ContentLength != 0 && r.ProtoMajor == 1 {
-		// Until the body is read: else the server would wait for it to end
-		// before it sends an answer that does not depend on it.
-		header.Set("Connection", "close")
+	prepare(w, r)
+	if h.probed(w, r) {
+		return
 	}
 	path := rawPath(r.URL)
-	switch path {
-	case "/livez":
-		h.livez(w, r)
-		return
-	case "/readyz":
-		h.readyz(w, r)
-		return
-	}
 	rest, chp := strings.CutPrefix(path, "/api/routes")
 	chp = chp && (rest == "" || rest[0] == '/')
 	wrong := h.refuse(r)
@@ -153,6 +147,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		wrong.writeJSON(w)
 	} else {
 		wrong.writeText(w)
+	}
+}
+
+// prepare sets what every answer has.
+func prepare(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	if r.ContentLength != 0 && r.ProtoMajor == 1 {
+		// Until the body is read: else the server would wait for it to end
+		// before it sends an answer that does not depend on it.
+		header.Set("Connection", "close")
 	}
 }
 

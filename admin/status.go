@@ -83,6 +83,31 @@ func (h *Handler) notReady() error {
 	return nil
 }
 
+// Probes returns a handler that answers /livez and /readyz, and 404 to all else:
+// for an address that load balancers and orchestrators reach, and the API is
+// not at. It needs neither a token nor a known host.
+func (h *Handler) Probes() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		prepare(w, r)
+		if !h.probed(w, r) {
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// probed answers a probe, if the request is one.
+func (h *Handler) probed(w http.ResponseWriter, r *http.Request) bool {
+	switch rawPath(r.URL) {
+	case "/livez":
+		h.livez(w, r)
+	case "/readyz":
+		h.readyz(w, r)
+	default:
+		return false
+	}
+	return true
+}
+
 // livez and readyz are asked by probes: without a token, under any host. So
 // they tell as little as they can.
 func (h *Handler) livez(w http.ResponseWriter, r *http.Request) { probe(w, r, http.StatusOK, "ok") }

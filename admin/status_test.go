@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"errors"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -78,4 +79,23 @@ func TestStatus(t *testing.T) {
 	}
 	bare.want(200, "GET", "/readyz", "")
 	bare.want(400, "GET", "/v1/status?x=y", "")
+}
+
+// Probes need no token and no name, and nothing else is to be had by their way.
+func TestProbes(t *testing.T) {
+	h := &admin.Handler{Router: new(slipswitch.Router), Token: token}
+	s := &server{t, httptest.NewServer(h.Probes()), h.Router}
+	t.Cleanup(s.Close)
+	for target, want := range map[string]int{
+		"/livez": 200, "/readyz": 200,
+		"/": 404, "/livez/": 404, "/%6civez": 404, "/v1/status": 404, "/v1/routes": 404, "/api/routes": 404, "/metrics": 404,
+	} {
+		if got := s.do("GET", target, "", "Authorization: Bearer "+token, "Host: probes.example"); got.status != want {
+			t.Errorf("GET %s: got %d; want %d", target, got.status, want)
+		}
+	}
+	for _, method := range []string{"POST", "PUT", "DELETE"} {
+		s.want(405, method, "/readyz", "")
+	}
+	s.want(404, "PUT", "/v1/route?path=/a", `{"path":"/a"}`)
 }
