@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"sync"
+
+	"github.com/slipswitch/slipswitch/examples/internal/socket"
 )
 
 // A server is one address with a handler behind it.
@@ -19,18 +21,14 @@ type server struct {
 	listener net.Listener
 }
 
-// listen opens the address. A socket that a process before has left is removed;
-// one that somebody answers at is not.
+// listen opens the address.
 func (s *server) listen() (err error) {
 	if s.address.socket != "" {
-		if conn, err := net.Dial("unix", s.address.socket); err == nil {
-			conn.Close()
-			return fmt.Errorf("%s: %s is in use by another process", s.name, s.address)
-		} else if info, err := os.Stat(s.address.socket); err == nil && info.Mode()&os.ModeSocket != 0 {
-			os.Remove(s.address.socket)
-		}
+		s.listener, err = socket.Listen(s.address.socket)
+	} else {
+		s.listener, err = net.Listen("tcp", s.address.String())
 	}
-	if s.listener, err = net.Listen(s.address.network(), s.address.String()); err != nil {
+	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
 	return nil
@@ -45,7 +43,8 @@ func (s *server) serve() error {
 }
 
 // run serves until a signal comes and all has ended, or a second one comes.
-func (s *standIn) run(signals <-chan os.Signal) error {
+// Hangups do not end it.
+func (s *standIn) run(signals, hangups <-chan os.Signal) error {
 	defer s.close()
 	for _, each := range s.servers {
 		if err := each.listen(); err != nil {
@@ -67,6 +66,7 @@ func (s *standIn) run(signals <-chan os.Signal) error {
 	if s.token == "" {
 		s.log.Warn("REST API is not authenticated: set CONFIGPROXY_AUTH_TOKEN")
 	}
+	go s.reloads(hangups)
 	select {
 	case err := <-failed:
 		return err

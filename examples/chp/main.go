@@ -11,6 +11,8 @@
 //
 // SIGTERM and SIGINT end it with status 0: it closes its sockets with a
 // WebSocket close code, within 5 seconds; the second one ends it at once.
+// SIGHUP makes it read its certificates again, and ends nothing; nor does a log
+// that nobody reads any more.
 package main
 
 import (
@@ -25,6 +27,9 @@ import (
 func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // else it ends who writes a log that nobody reads
 
 	o, err := readOptions(os.Args[1:], os.Getenv, os.Stdout)
 	if errors.Is(err, flag.ErrHelp) {
@@ -35,7 +40,7 @@ func main() {
 		s, err = newStandIn(o)
 	}
 	if err == nil {
-		err = s.run(signals)
+		err = s.run(signals, hangups)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)

@@ -52,13 +52,6 @@ type options struct {
 // An address is where one of the servers listens: at a socket or a port.
 type address struct{ ip, port, socket string }
 
-func (a address) network() string {
-	if a.socket != "" {
-		return "unix"
-	}
-	return "tcp"
-}
-
 func (a address) String() string {
 	if a.socket != "" {
 		return a.socket

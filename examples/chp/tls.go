@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/youmark/pkcs8"
 )
@@ -19,12 +20,15 @@ type serverTLS struct {
 	passphrase         string // of the key; "": none
 	requestCert        bool
 	rejectUnauthorized bool // is so anyway, as with requestCert alone in Node.js
+
+	current atomic.Pointer[tls.Config] // as the files were when they were last read
 }
 
 // A clientTLS is what upstreams are asked with.
 type clientTLS struct {
 	key, cert, ca string // files
 	config        *tls.Config
+	pair          atomic.Pointer[tls.Certificate] // as the files were when they were last read
 }
 
 // server returns the configuration of a server; nil: without TLS.
@@ -32,27 +36,37 @@ func (o *options) server(t *serverTLS, prefix string) (*tls.Config, error) {
 	if t.key+t.cert == "" {
 		return nil, nil
 	}
-	config, err := o.common()
-	if err != nil {
-		return nil, err
-	}
 	if t.key == "" || t.cert == "" {
 		return nil, fmt.Errorf("--%sssl-key and --%sssl-cert go together", prefix, prefix)
 	}
+	return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return t.current.Load(), nil }}, o.load(t)
+}
+
+// load reads a server's files, if it has any. On an error all stays as it was.
+func (o *options) load(t *serverTLS) error {
+	if t.key == "" {
+		return nil
+	}
+	config, err := o.common()
+	if err != nil {
+		return err
+	}
 	pair, err := loadPair(t.cert, t.key, t.passphrase)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	config.Certificates = []tls.Certificate{pair}
 	if t.ca != "" {
 		if config.ClientCAs, err = loadCAs(t.ca); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if t.requestCert {
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 	}
-	return config, nil
+	config.NextProtos = []string{"http/1.1"} // all that the servers speak
+	t.current.Store(config)
+	return nil
 }
 
 // client makes the configuration for upstreams.
@@ -67,11 +81,10 @@ func (o *options) client() error {
 		return errors.New("--client-ssl-key and --client-ssl-cert go together")
 	}
 	if t.key != "" {
-		pair, err := loadPair(t.cert, t.key, "")
-		if err != nil {
+		if err := t.load(); err != nil {
 			return err
 		}
-		config.Certificates = []tls.Certificate{pair}
+		config.GetClientCertificate = t.certificate
 	}
 	if t.ca != "" {
 		if config.RootCAs, err = loadCAs(t.ca); err != nil {
@@ -80,6 +93,27 @@ func (o *options) client() error {
 	}
 	t.config = config
 	return nil
+}
+
+// load reads the certificate, if there is one. On an error it stays as it was.
+func (t *clientTLS) load() error {
+	if t.key == "" {
+		return nil
+	}
+	pair, err := loadPair(t.cert, t.key, "")
+	if err == nil {
+		t.pair.Store(&pair)
+	}
+	return err
+}
+
+// certificate is a tls.Config's GetClientCertificate: none is sent that the
+// upstream would not take.
+func (t *clientTLS) certificate(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	if pair := t.pair.Load(); asked.SupportsCertificate(pair) == nil {
+		return pair, nil
+	}
+	return new(tls.Certificate), nil
 }
 
 // common is what --ssl-protocol and --ssl-ciphers say for all.

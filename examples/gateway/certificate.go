@@ -21,7 +21,7 @@ type certificate struct {
 	mu      sync.Mutex
 	current *tls.Certificate
 	read    stamps    // of the files that current was read from
-	failed  stamps    // of those that could not be
+	failed  *stamps   // of those that could not be; nil: they could
 	looked  time.Time // at the files
 }
 
@@ -50,6 +50,14 @@ func (c *certificate) load() error {
 	return c.look()
 }
 
+// reload reads the files again, whatever their times say.
+func (c *certificate) reload() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.read, c.failed = stamps{}, nil
+	return c.look()
+}
+
 // look reads the files if they have changed. The lock is held.
 func (c *certificate) look() error {
 	c.looked = time.Now()
@@ -62,16 +70,16 @@ func (c *certificate) look() error {
 		pair, err = tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	}
 	if err != nil {
-		if c.current != nil && now != c.failed {
+		if c.current != nil && (c.failed == nil || now != *c.failed) {
 			c.log.Error("certificate not read again, the last one stays", "error", err)
 		}
-		c.failed = now
+		c.failed = &now
 		return fmt.Errorf("certificate: %w", err)
 	}
 	if c.current != nil {
 		c.log.Info("certificate read again", "until", pair.Leaf.NotAfter)
 	}
-	c.current, c.read = &pair, now
+	c.current, c.read, c.failed = &pair, now, nil
 	return nil
 }
 

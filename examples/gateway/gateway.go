@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"runtime/pprof"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -19,18 +21,21 @@ import (
 	"golang.org/x/term"
 )
 
-// A gateway is two servers on one router: the public one serves what the table
-// says, the admin one changes it.
+// A gateway is servers on one router: the public one serves what the table
+// says, the admin one changes it, a third one only answers probes.
 type gateway struct {
 	*settings
 	log      *slog.Logger
 	router   slipswitch.Router
 	proxy    *slipswitch.Proxy
 	public   *http.Server
-	private  *http.Server // nil: no admin API
-	demo     *demo.Demo   // nil without -demo
-	stores   *stores      // nil: routes end with the process
+	private  []*service // the others
+	demo     *demo.Demo // nil without -demo
+	stores   *stores    // nil: routes end with the process
 	draining atomic.Bool
+
+	certificate *certificate // nil: no TLS
+	tokens      *tokens      // nil: no admin API
 }
 
 // newGateway opens the stores: until they are there, or ctx ends.
@@ -55,11 +60,11 @@ func newGateway(ctx context.Context, s *settings) (*gateway, error) {
 		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelInfo),
 	}
 	if g.secure() {
-		c := &certificate{certFile: s.certFile, keyFile: s.keyFile, log: g.log}
-		if err := c.load(); err != nil {
+		g.certificate = &certificate{certFile: s.certFile, keyFile: s.keyFile, log: g.log}
+		if err := g.certificate.load(); err != nil {
 			return nil, err
 		}
-		g.public.TLSConfig = &tls.Config{GetCertificate: c.get}
+		g.public.TLSConfig = &tls.Config{GetCertificate: g.certificate.get}
 	}
 	if len(s.stores) > 0 {
 		var err error
@@ -68,23 +73,30 @@ func newGateway(ctx context.Context, s *settings) (*gateway, error) {
 		}
 		g.public.Handler = g.stores.handler(g.public.Handler)
 	}
-	if s.admin != "" {
-		handler, err := g.adminHandler()
-		if err != nil {
-			return nil, err
+	return g, g.addServices()
+}
+
+// addServices adds the admin API, which asks for a token always, and probes.
+func (g *gateway) addServices() error {
+	api := g.api()
+	if g.admin != "" {
+		var err error
+		if g.tokens, err = g.openTokens(); err != nil {
+			return fmt.Errorf("admin token: %w", err)
 		}
-		g.private = &http.Server{
-			Handler:           handler,
-			ReadHeaderTimeout: 10 * time.Second,
-			ReadTimeout:       time.Minute,
-			ErrorLog:          g.public.ErrorLog,
-		}
+		g.tellTokens()
+		api.Tokens = g.tokens.all
+		g.private = append(g.private, newService("the admin API", "admin", g.admin, api, g.log))
 	}
-	return g, nil
+	if g.health != "" {
+		g.private = append(g.private, newService("probes", "health", g.health, api.Probes(), g.log))
+	}
+	return nil
 }
 
 // run serves until a signal comes and all is drained, or a second one comes.
-func (g *gateway) run(signals <-chan os.Signal) error {
+// Hangups do not end it.
+func (g *gateway) run(signals, hangups <-chan os.Signal) error {
 	if g.cpuProfile != "" {
 		file, err := os.Create(g.cpuProfile)
 		if err != nil {
@@ -96,21 +108,15 @@ func (g *gateway) run(signals <-chan os.Signal) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	failed := make(chan error, 2)
+	failed := make(chan error, 1+len(g.private))
 	listener, err := net.Listen("tcp", g.listen)
 	if err != nil {
 		return fmt.Errorf("-listen: %w", err)
 	}
-	if g.private != nil {
-		private, err := net.Listen("tcp", g.admin)
-		if err != nil {
-			return fmt.Errorf("-admin: %w", err)
+	for _, each := range g.private {
+		if err := each.start(g.log, failed); err != nil {
+			return err
 		}
-		if addr, ok := private.Addr().(*net.TCPAddr); ok && !addr.IP.IsLoopback() {
-			g.log.Warn("the admin API can be reached from other machines", "address", addr.String())
-		}
-		go func() { failed <- g.private.Serve(private) }()
-		g.log.Info("serving the admin API", "address", private.Addr().String())
 	}
 	if g.demo != nil {
 		if err := g.demo.Start(); err != nil {
@@ -120,6 +126,7 @@ func (g *gateway) run(signals <-chan os.Signal) error {
 	}
 	go func() { failed <- g.servePublic(g.proxy.Listen(listener)) }()
 	g.log.Info("serving", "address", listener.Addr().String())
+	go g.reloads(hangups)
 
 	select {
 	case err := <-failed:
@@ -163,8 +170,8 @@ func (g *gateway) drain(delay time.Duration) {
 	defer cancel()
 	requests := release(window, g.public) // who reconnects must not come back here
 	if g.stores != nil {                  // a successor may open them, and answer where one writes to them
-		if g.private != nil {
-			release(window, g.private)
+		for _, each := range g.private {
+			release(window, &each.Server)
 		}
 		g.stores.close()
 		g.log.Info("the stores are released")
@@ -179,8 +186,8 @@ func (g *gateway) drain(delay time.Duration) {
 	if g.demo != nil {
 		g.demo.Close()
 	}
-	if g.private != nil {
-		g.private.Close()
+	for _, each := range g.private {
+		each.Close()
 	}
 	g.log.Info("drained")
 }
@@ -214,23 +221,35 @@ func (g *gateway) tunnelClosed(r slipswitch.CloseReport) {
 	}
 }
 
-// adminHandler returns the API, with a token in front of it always.
-func (g *gateway) adminHandler() (http.Handler, error) {
-	token, file, err := g.adminToken()
-	if err != nil {
-		return nil, fmt.Errorf("admin token: %w", err)
+// api returns the admin API, which lets nobody in yet.
+func (g *gateway) api() *admin.Handler {
+	api := &admin.Handler{Router: &g.router, Proxy: g.proxy, Hosts: g.adminHosts, Ready: g.ready, Started: time.Now()}
+	if _, ok := socketPath(g.admin); ok {
+		api.Hosts = []string{"*"} // no web page reaches a Unix socket
 	}
-	if file != "" {
-		g.log.Info("the admin token is in a file", "file", file)
-		if term.IsTerminal(int(os.Stdout.Fd())) {
-			fmt.Printf("admin token: %s\n", token) // never into a log that others read
-		}
-	}
-	handler := &admin.Handler{Router: &g.router, Proxy: g.proxy, Token: token, Ready: g.ready, Started: time.Now()}
 	if g.stores != nil {
-		handler.Stores = g.stores.admin()
+		api.Stores = g.stores.admin()
 	}
-	return handler, nil
+	return api
+}
+
+// tellTokens says where the tokens are, and to a terminal the only one.
+func (g *gateway) tellTokens() {
+	if g.tokens.file == "" {
+		return
+	}
+	g.logTokens("the admin token is in a file")
+	if only := g.tokens.all()[soleHolder]; only != "" && term.IsTerminal(int(os.Stdout.Fd())) {
+		fmt.Printf("admin token: %s\n", only) // never into a log that others read
+	}
+}
+
+func (g *gateway) logTokens(message string) {
+	holders := slices.Sorted(maps.Keys(g.tokens.all()))
+	g.log.Info(message, "file", g.tokens.file, "holders", holders, "new", g.tokens.made)
+	if g.tokens.readable {
+		g.log.Warn("all users of this machine can read the admin token: chmod 600", "file", g.tokens.file)
+	}
 }
 
 // ready returns why no traffic should be sent here.

@@ -7,6 +7,8 @@
 // -admin-token from SLIPSWITCH_ADMIN_TOKEN, and so on. Signals: SIGTERM drains
 // and ends it with status 0; SIGINT does so without the delay, since nobody at
 // a terminal waits for a load balancer; the second of either ends it at once.
+// SIGHUP makes it read the certificate and the admin tokens again, and ends
+// nothing; nor does a log that nobody reads any more.
 package main
 
 import (
@@ -22,6 +24,9 @@ import (
 func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // else it ends who writes a log that nobody reads
 
 	settings, err := readSettings(os.Args[1:], os.LookupEnv, os.Stderr)
 	switch {
@@ -35,7 +40,7 @@ func main() {
 	g, err := newGateway(ctx, settings)
 	stop()
 	if err == nil {
-		err = g.run(signals)
+		err = g.run(signals, hangups)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "gateway:", err)

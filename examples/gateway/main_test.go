@@ -37,6 +37,7 @@ type process struct {
 	token  string // of the admin API
 	stdout *programtest.Buffer
 	stderr *programtest.Buffer
+	log    io.Closer     // that stderr is read from
 	exited chan struct{} // closed when it has
 	err    error         // how
 
@@ -75,6 +76,7 @@ func startCommand(t testing.TB, cmd *exec.Cmd, token string) *process {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	p.log = log
 	go func() {
 		p.readLog(log)
 		p.err = cmd.Wait()
@@ -88,7 +90,9 @@ func startCommand(t testing.TB, cmd *exec.Cmd, token string) *process {
 			t.Logf("the gateway's log:\n%s", p.stderr)
 		}
 	})
-	p.admin = p.await("serving the admin API", nil)["address"].(string)
+	if !slices.Contains(cmd.Args, "-admin=") {
+		p.admin = p.await("serving the admin API", nil)["address"].(string)
+	}
 	p.public = p.await("serving", nil)["address"].(string)
 	return p
 }

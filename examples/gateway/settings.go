@@ -19,6 +19,8 @@ import (
 type settings struct {
 	listen      string
 	admin       string
+	adminHosts  names
+	health      string
 	token       string
 	tokenFile   string
 	trusted     prefixes
@@ -42,9 +44,11 @@ func readSettings(args []string, env func(string) (string, bool), stderr io.Writ
 	flags := flag.NewFlagSet("gateway", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&s.listen, "listen", "", "`address` to serve on (default \":8080\", with -demo \"127.0.0.1:8080\")")
-	flags.StringVar(&s.admin, "admin", "127.0.0.1:8081", "`address` of the admin API, never one that serves workspaces; none if empty")
+	flags.StringVar(&s.admin, "admin", "127.0.0.1:8081", "`address` of the admin API, never one that serves workspaces, or unix:PATH; none if empty")
+	flags.Var(&s.adminHosts, "admin-hosts", "`names` besides localhost and IP addresses that the admin API is asked under, with commas between, such as gateway.internal; * is any")
+	flags.StringVar(&s.health, "health", "", "`address` that answers /livez and /readyz and nothing else, for probes, or unix:PATH; the admin API answers them, too")
 	flags.StringVar(&s.token, "admin-token", "", "`token` that the admin API asks for; set it in the environment, for all can read a command line")
-	flags.StringVar(&s.tokenFile, "admin-token-file", "", "`file` with that token; made, for its owner only, if it does not exist (default \"slipswitch/admin-token\" in the user's configuration directory)")
+	flags.StringVar(&s.tokenFile, "admin-token-file", "", "`file` with that token, or with several, each on a line behind its holder's name; made, for its owner only, if it does not exist; read again at SIGHUP (default \"slipswitch/admin-token\" in the user's configuration directory)")
 	flags.Var(&s.trusted, "trusted-proxies", "`addresses` and ranges of the proxies in front, whose forwarded headers are believed, with commas between")
 	flags.Var(dataFile{&s.stores}, "data", "`file` that routes are kept in: short for -store bolt:FILE. While another process has it, that is waited for, up to -drain-delay and -drain-window")
 	flags.Var(&s.stores, "store", "where routes come from: memory, bolt:FILE, file:DIRECTORY or etcd:URL[,URL…][?OPTIONS][#PREFIX], with the options ca=FILE, cert=FILE&key=FILE and user=NAME&password-file=FILE; the admin API writes to the first `store` named. None: routes end with the process")
@@ -56,7 +60,7 @@ func readSettings(args []string, env func(string) (string, bool), stderr io.Writ
 	flags.Var((*count)(&s.limits.Handshakes), "max-handshakes", "`number` of upgrades that may wait at a time for their answer (0: no limit)")
 	flags.Var((*period)(&s.drainDelay), "drain-delay", "`time` to go on serving after SIGTERM, not ready, until load balancers have noticed")
 	flags.Var((*period)(&s.drainWindow), "drain-window", "`time` that open requests and tunnels may take after that to end; tunnels are closed one after the other over three quarters of it")
-	flags.StringVar(&s.certFile, "tls-cert", "", "`file` with the certificate chain in PEM; read again when it changes")
+	flags.StringVar(&s.certFile, "tls-cert", "", "`file` with the certificate chain in PEM; read again when it changes, and at SIGHUP")
 	flags.StringVar(&s.keyFile, "tls-key", "", "`file` with the certificate's key in PEM")
 	flags.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	flags.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error; the end of a tunnel is info")
@@ -88,10 +92,15 @@ func readSettings(args []string, env func(string) (string, bool), stderr io.Writ
 		return nil, fmt.Errorf("what is %q? there are only flags", flags.Arg(0))
 	case (s.certFile == "") != (s.keyFile == ""):
 		return nil, errors.New("-tls-cert and -tls-key go together")
+	case s.token != "" && s.tokenFile != "":
+		return nil, errors.New("-admin-token and -admin-token-file exclude each other")
 	case s.logFormat != "text" && s.logFormat != "json":
 		return nil, fmt.Errorf("-log-format must be text or json, not %q", s.logFormat)
 	case s.demo && len(s.stores) > 0:
 		return nil, errors.New("-demo keeps its routes in memory: leave -data and -store out")
+	}
+	if err := checkToken(s.token); err != nil {
+		return nil, fmt.Errorf("-admin-token: %w", err)
 	}
 	if s.listen == "" {
 		s.listen = ":8080"
@@ -145,6 +154,26 @@ func (c *count) Set(text string) error {
 		return fmt.Errorf("%q must be a number, 0 for no limit of this kind", text)
 	}
 	*c = count(n)
+	return nil
+}
+
+// names is a flag of host names.
+type names []string
+
+func (n *names) String() string { return strings.Join(*n, ",") }
+
+// Set replaces the list.
+func (n *names) Set(list string) error {
+	*n = nil
+	for name := range strings.SplitSeq(list, ",") {
+		name = strings.TrimSuffix(strings.TrimSpace(name), ".")
+		if strings.ContainsAny(name, ":/ ") || name != "*" && strings.Contains(name, "*") {
+			return fmt.Errorf("%q must be a host name without port, or *", name)
+		}
+		if name != "" {
+			*n = append(*n, name)
+		}
+	}
 	return nil
 }
 

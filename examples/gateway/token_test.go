@@ -1,6 +1,8 @@
 package main_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,6 +92,11 @@ func TestSettings(t *testing.T) {
 		{nil, []string{"-store=file:/none"}, "filestore: /none: no such file"},
 		{nil, []string{"-admin-token=x", "-listen=8080"}, "-listen: listen tcp: address 8080: missing port"},
 		{nil, []string{"-admin-token=x", "-listen=127.0.0.1:0", "-admin=8081"}, "-admin: listen tcp: address 8081: missing port"},
+		{nil, []string{"-admin-token=x", "-admin-token-file=y"}, "-admin-token and -admin-token-file exclude each other"},
+		{[]string{"SLIPSWITCH_ADMIN_TOKEN=x\n"}, nil, "-admin-token: a token must have no control characters"},
+		{nil, []string{"-admin-hosts=gateway.internal:8081"}, `-admin-hosts: "gateway.internal:8081" must be a host name without port`},
+		{nil, []string{"-admin-token=x", "-listen=127.0.0.1:0", "-admin=", "-health=8082"}, "-health: listen tcp: address 8082: missing port"},
+		{nil, []string{"-admin-token=x", "-listen=127.0.0.1:0", "-admin=unix:/none/socket"}, "-admin: listen unix /none/socket: "},
 		{nil, []string{"-tls-cert=/none", "-tls-key=/none"}, "certificate: "},
 	} {
 		cmd := exec.Command(program, row.args...)
@@ -98,5 +105,43 @@ func TestSettings(t *testing.T) {
 		if err == nil || !strings.Contains(string(out), row.want) {
 			t.Errorf("%v %v: %v, %q; want %q", row.env, row.args, err, out, row.want)
 		}
+	}
+}
+
+// A token file that cannot be meant so is refused, and its content is never
+// told; a mistyped path makes no directories.
+func TestTokenFilesRefused(t *testing.T) {
+	dir := t.TempDir()
+	for _, row := range []struct {
+		name, text string
+		mode       os.FileMode
+		want       string
+	}{
+		{"all-write", "s3cret\n", 0o666, "has mode 0666, so that everybody can write a token to it: chmod 600"},
+		{"empty", "\n \n", 0o600, "it is empty"},
+		{"two-lines", "s3cret\ns3cret-old\n", 0o600, "line 1 must be a name and a token"},
+		{"a-name-less", "ci s3cret-1\ns3cret-2\n", 0o600, "line 2 must be a name and a token"},
+		{"three", "ci s3cret-1 x\n", 0o600, "line 1 must be a name and a token"},
+		{"same-name", "ci s3cret-1\n\nci s3cret-2\n", 0o600, "line 3 has the name or the token of another line"},
+		{"same-token", "ci s3cret\nada s3cret\n", 0o600, "line 2 has the name or the token of another line"},
+		{"control", "s3cret\x00\n", 0o600, "a token must have no control characters"},
+		{"none/of/these", "", 0, "none/of/"},
+	} {
+		file := filepath.Join(dir, row.name)
+		if row.mode != 0 {
+			if err := errors.Join(os.WriteFile(file, []byte(row.text), 0o600), os.Chmod(file, row.mode)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if runtime.GOOS == "windows" && row.mode == 0o666 {
+			continue
+		}
+		out, err := exec.Command(program, "-listen=127.0.0.1:0", "-admin=127.0.0.1:0", "-admin-token-file="+file).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), row.want) || strings.Contains(string(out), "s3cret") {
+			t.Errorf("%s: %v, %q; want %q", row.name, err, out, row.want)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a directory was made for a mistyped path: %v", err)
 	}
 }
