@@ -20,6 +20,8 @@ type Burst struct {
 	Route    *Key   `json:"route,omitempty"`
 	Upstream string `json:"upstream,omitempty"`
 	Client   string `json:"client,omitempty"`
+
+	Change *TableChange `json:"change,omitempty"`
 }
 
 const (
@@ -42,6 +44,7 @@ func (b Burst) LogValue() slog.Value {
 	}
 	add("upstream", b.Upstream)
 	add("client", b.Client)
+	attrs = b.Change.append(attrs)
 	return slog.GroupValue(append(attrs, slog.String("within", b.Last.Sub(b.First).Round(time.Millisecond).String()))...)
 }
 
@@ -68,7 +71,7 @@ func (q *reports) grow(r CloseReport) {
 		}
 		route := r.Route
 		g = &growth{Burst: Burst{By: r.By, How: r.How, Why: r.Why, First: r.Closed,
-			Route: &route, Upstream: r.Upstream, Client: r.Client}}
+			Route: &route, Upstream: r.Upstream, Client: r.Client, Change: r.Change}}
 		g.timer = time.AfterFunc(burstGap, func() { q.ripen(g) })
 		q.growing[at] = g
 	}
@@ -82,6 +85,9 @@ func (q *reports) grow(r CloseReport) {
 	}
 	if g.Client != r.Client {
 		g.Client = ""
+	}
+	if g.Change != nil && (r.Change == nil || *g.Change != *r.Change) {
+		g.Change = nil
 	}
 }
 

@@ -2,10 +2,13 @@ package slipswitch
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"time"
 	"unicode/utf8"
+
+	"github.com/slipswitch/slipswitch/internal/splice"
 )
 
 // An Ending is what becomes of tunnels after an event. Its zero value keeps
@@ -94,24 +97,26 @@ func (e *Ending) UnmarshalJSON(data []byte) error {
 // or lists their upstream no more.
 type departure struct {
 	Ending
-	why Why
-	at  time.Time
+	why    Why
+	at     time.Time
+	change TableChange
 }
 
 // departs applies what the routes say to the tunnels of a place when to takes
-// the place of from, either of which may be nil. The place's lock is held.
-func (p *place) departs(from, to *leaf, tunnels map[*Tunnel]struct{}) {
+// the place of from, either of which may be nil, by a change; that of a deletion
+// is known already. The place's lock is held.
+func (p *place) departs(from, to *leaf, change TableChange, tunnels map[*Tunnel]struct{}) {
 	if len(tunnels) == 0 || from == nil && to == nil {
 		return
 	}
-	d := &departure{at: time.Now()}
+	d := new(departure)
 	switch {
-	case to == nil:
-		d.Ending, d.why = p.onDelete, WhyRouteDeleted
-	case from != nil:
-		d.Ending, d.why = to.route.OnUpstreamRemoved, WhyUpstreamRemoved
+	case to == nil && p.deletion != nil:
+		*d = *p.deletion
+	case to != nil && from != nil:
+		*d = departure{Ending: to.route.OnUpstreamRemoved, why: WhyUpstreamRemoved, change: change}
 	}
-	d.at = d.at.Add(d.After)
+	d.at = time.Now().Add(d.After)
 	some := false
 	for t := range tunnels {
 		switch {
@@ -146,6 +151,7 @@ func (p *place) depart(d *departure) {
 	p.mu.Unlock()
 	spread(nil, tunnels, d.Window, func(t *Tunnel) {
 		if departs(t) {
+			t.do(func(*splice.Pair) { t.change = cmp.Or(t.change, &d.change) })
 			t.end(d.why, d.Code, d.Reason)
 		}
 	})

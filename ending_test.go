@@ -333,3 +333,54 @@ func TestCloseMeetsThePeersEnd(t *testing.T) {
 		}
 	}
 }
+
+// A report of a tunnel that a change to the table has ended says which change,
+// whose, and where that came from; no other report does.
+func TestReportTellsTheChange(t *testing.T) {
+	type T = slipswitch.TableChange
+	team := &slipswitch.Owner{Name: "team-a"}
+	for _, test := range []struct {
+		name   string
+		change func(tx *slipswitch.Txn, r slipswitch.Route, other *upstream)
+		want   *T
+	}{
+		{"deleted", func(tx *slipswitch.Txn, r slipswitch.Route, _ *upstream) {
+			tx.From("store etcd revision 7")
+			tx.As(team).Delete(host, "/a")
+		}, &T{Owner: "team-a", Origin: "store etcd revision 7", Version: 2}},
+		{"moved", func(tx *slipswitch.Txn, r slipswitch.Route, other *upstream) {
+			r.Upstreams = slipswitch.To(other.url)
+			tx.As(team).Put(r)
+			tx.As(nil).From("admin 127.0.0.1")
+		}, &T{Owner: "team-a", Origin: "admin 127.0.0.1", Version: 2}},
+		{"without an origin", func(tx *slipswitch.Txn, r slipswitch.Route, other *upstream) {
+			tx.As(team).Clear()
+		}, &T{Owner: "team-a", Version: 2}},
+		{"closed, then deleted", nil, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			u, other := tunneling(t), tunneling(t)
+			r := route("/a", u)
+			r.Host, r.OnDelete.Close, r.OnUpstreamRemoved.Close = host, true, true
+			g := startGateway(t, new(slipswitch.Proxy))
+			update := func(change func(tx *slipswitch.Txn)) {
+				if _, err := g.Router.Update(func(tx *slipswitch.Txn) error { change(tx); return nil }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			update(func(tx *slipswitch.Txn) { tx.As(team).Put(r) })
+			client, far := g.open("/a", u)
+			if test.change == nil {
+				g.tunnels(1)[0].Close(1001, "")
+				test.change = func(tx *slipswitch.Txn, _ slipswitch.Route, _ *upstream) { tx.As(team).Delete(host, "/a") }
+			}
+			update(func(tx *slipswitch.Txn) { test.change(tx, r, other) })
+			client.leave()
+			far.leave()
+			got := g.report().Change
+			if (got == nil) != (test.want == nil) || got != nil && *got != *test.want {
+				t.Errorf("got %+v; want %+v", got, test.want)
+			}
+		})
+	}
+}

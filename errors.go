@@ -25,7 +25,8 @@ import (
 //	500  Middleware has made a request that cannot be forwarded
 //	501  the http.ResponseWriter cannot be hijacked
 //	502  no upstream could be reached, or its answer was invalid
-//	503  shutting down, the upstream asleep, over a limit, or short of descriptors
+//	503  shutting down, the upstream asleep, over a limit, short of descriptors, or
+//	     the routes not there yet
 //	504  the upstream did not answer in time
 //	508  the request has passed this gateway, or others like it, eight times
 type Error struct {
@@ -34,6 +35,9 @@ type Error struct {
 	RetryAfter time.Duration // for the client; 0: nothing is said about it
 	Err        error         // for the operator; may be nil
 }
+
+// errExpected is the Err of what has no route while routes are still to come.
+var errExpected = fmt.Errorf("%w yet", ErrNoRoute)
 
 func (e *Error) Error() string {
 	if e.Err == nil {
@@ -94,7 +98,7 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 		panic(http.ErrAbortHandler) // the client has left
 	}
 	e := errorOf(err)
-	if e.Status >= 500 && !errors.Is(e, ErrAsleep) {
+	if e.Status >= 500 && !errors.Is(e, ErrAsleep) && !errors.Is(e, errExpected) {
 		p.log().Warn("slipswitch: request failed", "host", r.Host, "path", rawPath(r.URL), "status", e.Status, "error", e.Err)
 	}
 	header := w.Header()
@@ -181,10 +185,14 @@ var errorPage = template.Must(template.New("error").Parse(`<!DOCTYPE html>
 </html>
 `))
 
-// A fieldError says what is wrong with one field of a route.
-type fieldError struct{ field, value, want string }
+// A FieldError says what is wrong with one field of a route or key.
+type FieldError struct {
+	Field string `json:"field"` // by its JSON name, from the outermost on: "upstreams[0].weight"
+	Value string `json:"value"` // the beginning of it, or all; may be secret
+	Want  string `json:"want"`  // what would be right: "must …"
+}
 
-func (e *fieldError) Error() string { return fmt.Sprintf("%s %.64q %s", e.field, e.value, e.want) }
+func (e *FieldError) Error() string { return fmt.Sprintf("%s %.64q %s", e.Field, e.Value, e.Want) }
 
 // A RouteError is one thing that is wrong with one change.
 type RouteError struct {

@@ -112,19 +112,19 @@ func escapeBad(path string) string {
 func (k Key) canonical() (string, Key, error) {
 	host, err := canonicalPattern(k.Host)
 	if err != nil {
-		return "", k, &fieldError{"host", k.Host, err.Error()}
+		return "", k, &FieldError{"host", k.Host, err.Error()}
 	}
 	if len(k.Path) > MaxPath {
-		return "", k, &fieldError{"path", k.Path[:32] + "…", fmt.Sprintf("must be at most %d bytes long", MaxPath)}
+		return "", k, &FieldError{"path", k.Path[:32] + "…", fmt.Sprintf("must be at most %d bytes long", MaxPath)}
 	}
 	scan, err := scanPath(k.Path)
 	switch {
 	case err != nil:
-		return "", k, &fieldError{"path", k.Path, err.Error()}
+		return "", k, &FieldError{"path", k.Path, err.Error()}
 	case strings.Contains(k.Path, "?"):
-		return "", k, &fieldError{"path", k.Path, "must not contain ? (a route has no query; write %3F for the character)"}
+		return "", k, &FieldError{"path", k.Path, "must not contain ? (a route has no query; write %3F for the character)"}
 	case scan.dotted:
-		return "", k, &fieldError{"path", k.Path, "must not contain the segments . and .."}
+		return "", k, &FieldError{"path", k.Path, "must not contain the segments . and .."}
 	}
 	path := k.Path
 	if !k.Exact {

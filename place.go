@@ -20,7 +20,7 @@ type place struct {
 
 	mu       sync.Mutex
 	tunnels  map[*Tunnel]struct{}
-	onDelete Ending // of the route that was deleted here last
+	deletion *departure // of the route that was deleted here last; nil: it ends no tunnels
 }
 
 // use notes activity.
@@ -53,18 +53,22 @@ func (p *place) openTunnels() int {
 
 // turn lets another leaf, or with nil none, stand here, and reports whether
 // tunnels are open. Only Router.publish calls it.
-func (p *place) turn(to *leaf) bool {
+func (p *place) turn(to *leaf, change TableChange) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	from := p.leaf.Swap(to)
+	p.deletion = nil
 	if to == nil {
-		p.onDelete = from.route.OnDelete
+		if change.Owner = from.owner; from.route.OnDelete.Close {
+			p.deletion = &departure{Ending: from.route.OnDelete, why: WhyRouteDeleted, change: change}
+		}
 	} else {
+		change.Owner = to.owner
 		for t := range p.tunnels {
 			t.follow(from, to)
 		}
 	}
-	p.departs(from, to, p.tunnels)
+	p.departs(from, to, change, p.tunnels)
 	return len(p.tunnels) > 0
 }
 
@@ -101,7 +105,11 @@ func (p *place) add(t *Tunnel, l *leaf, anyway bool) bool {
 		t.follow(l, now)
 	}
 	if now != l {
-		p.departs(l, now, map[*Tunnel]struct{}{t: {}})
+		change := TableChange{}
+		if now != nil {
+			change.Owner, change.Version = now.owner, now.version
+		}
+		p.departs(l, now, change, map[*Tunnel]struct{}{t: {}})
 	}
 	if p.tunnels == nil {
 		p.tunnels = make(map[*Tunnel]struct{})

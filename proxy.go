@@ -4,11 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -131,7 +134,8 @@ type Proxy struct {
 	journal *journal.Journal
 }
 
-// ServeHTTP forwards the request, or answers 404 if there is no route.
+// ServeHTTP forwards the request, or answers 404 if there is no route; 503 while
+// routes are still to come, see [Router.Expect].
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.serve(w, r, nil) }
 
 // Handler returns a handler that forwards requests that have a route and passes
@@ -152,6 +156,8 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 		err = &Error{Status: http.StatusMethodNotAllowed, Reason: "CONNECT and TRACE are not forwarded"}
 	case err == nil && loops(r.Header):
 		err = &Error{Status: http.StatusLoopDetected, Reason: "the gateway leads to itself"}
+	case errors.Is(err, ErrNoRoute) && p.Router.expected.Load() > 0:
+		err = &Error{Status: http.StatusServiceUnavailable, Reason: "the routes are not there yet", RetryAfter: time.Second, Err: errExpected}
 	}
 	if r.ProtoMajor == 1 && (offersUpgrade(r.Header) || r.Method == http.MethodConnect) {
 		// Whatever is answered but a 101, the connection ends with it: what the
@@ -166,6 +172,24 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 		match.leaf.place.use(time.Now())
 	}
 	p.forward.ServeHTTP(w, p.admit(r, match))
+}
+
+// Validate returns what of a route this Proxy cannot do, a [*FieldError], or nil:
+// a TLSProfile that is not one of TLSProfiles, and Resolve without a Resolver.
+// Set it as Router.Validate, before routes are put.
+func (p *Proxy) Validate(r *Route) error {
+	_, known := p.TLSProfiles[r.TLSProfile]
+	switch {
+	case r.Resolve && p.Resolver == nil:
+		return &FieldError{"resolve", "true", "must be false: this gateway has no Resolver; name the upstreams"}
+	case r.TLSProfile == "" || known:
+		return nil
+	}
+	want := "must be left out: this gateway has no TLS profiles"
+	if names := slices.Sorted(maps.Keys(p.TLSProfiles)); len(names) > 0 {
+		want = fmt.Sprintf("must be one of this gateway's TLS profiles, or left out: %q", names)
+	}
+	return &FieldError{"tlsProfile", r.TLSProfile, want}
 }
 
 func (p *Proxy) init() {

@@ -62,6 +62,10 @@ type CloseReport struct {
 	How How `json:"how"`
 	Why Why `json:"why,omitempty"` // empty if the gateway did not end it
 
+	// Change is what ended the tunnel if Why is WhyRouteDeleted or
+	// WhyUpstreamRemoved. Nil: another reason.
+	Change *TableChange `json:"change,omitempty"`
+
 	Errno string `json:"errno,omitempty"` // of the call that failed
 
 	// ClientClose and UpstreamClose are the Close frames that came from either
@@ -79,6 +83,13 @@ type CloseReport struct {
 	CloseVersion uint64 `json:"closeVersion"` // and at the close
 
 	Value any `json:"-"` // what Proxy.TunnelValue has returned
+}
+
+// A TableChange is the change to a table by which tunnels have ended.
+type TableChange struct {
+	Owner   string `json:"owner,omitempty"`   // of the route that was deleted, or has other upstreams now
+	Origin  string `json:"origin,omitempty"`  // what Txn.From was told: a store and its revision, or who asked for it
+	Version uint64 `json:"version,omitempty"` // of the first table that had it
 }
 
 // A CloseFrame is what a peer has said in a WebSocket Close frame.
@@ -106,6 +117,11 @@ func (t *Tunnel) report(end splice.End) CloseReport {
 		Value:         t.value,
 	}
 	r.State = string([]byte{r.By[0] &^ 0x20, r.How[0] &^ 0x20})
+	if r.Why == WhyRouteDeleted || r.Why == WhyUpstreamRemoved {
+		t.mu.Lock()
+		r.Change = t.change
+		t.mu.Unlock()
+	}
 	if end.Errno != 0 {
 		r.Errno = end.Errno.Error()
 	}
@@ -123,7 +139,7 @@ func closeFrameOf(seen splice.Seen) *CloseFrame {
 // LogValue is the report as a group of attributes, without those that are
 // empty. [slog.Any] with the key "" puts them beside others.
 func (r CloseReport) LogValue() slog.Value {
-	attrs := make([]slog.Attr, 0, 20)
+	attrs := make([]slog.Attr, 0, 24)
 	add := func(key, value string) {
 		if value != "" {
 			attrs = append(attrs, slog.String(key, value))
@@ -140,6 +156,7 @@ func (r CloseReport) LogValue() slog.Value {
 	add("by", string(r.By))
 	add("how", string(r.How))
 	add("why", string(r.Why))
+	attrs = r.Change.append(attrs)
 	add("errno", r.Errno)
 	frame("client", r.ClientClose)
 	frame("upstream", r.UpstreamClose)
@@ -152,6 +169,14 @@ func (r CloseReport) LogValue() slog.Value {
 		slog.Int64("clientBytes", r.ClientBytes), slog.Int64("upstreamBytes", r.UpstreamBytes),
 		slog.Int64("clientMessages", r.ClientMessages), slog.Int64("upstreamMessages", r.UpstreamMessages),
 		slog.Uint64("livedThrough", r.CloseVersion-r.OpenVersion))...)
+}
+
+// append appends what is known of a change to a log's attributes.
+func (c *TableChange) append(attrs []slog.Attr) []slog.Attr {
+	if c == nil {
+		return attrs
+	}
+	return append(attrs, slog.String("changeOwner", c.Owner), slog.String("changeOrigin", c.Origin), slog.Uint64("changeVersion", c.Version))
 }
 
 // reports are handed to the hooks in the order in which they come in, by one

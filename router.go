@@ -12,7 +12,15 @@ import (
 // methods may be called concurrently: readers never wait, writers wait for
 // each other.
 type Router struct {
-	current atomic.Pointer[Table]
+	// Validate, if set, is asked about each route that is put and is valid as
+	// such: an error refuses it, most usefully a [*FieldError]. Proxy.Validate
+	// refuses what that Proxy cannot do. It must not block, nor change the
+	// route, and may be called concurrently. The field must not be changed once
+	// the router is used. Nil: every valid route is taken.
+	Validate func(*Route) error
+
+	current  atomic.Pointer[Table]
+	expected atomic.Int32 // how many say that routes are still to come
 
 	mu   sync.Mutex        // serialises writers
 	kept map[string]*place // places without a route that have tunnels open
@@ -29,6 +37,14 @@ func (r *Router) Table() *Table {
 
 // Lookup looks up in the current table. See [Table.Lookup].
 func (r *Router) Lookup(host, path string) (Match, error) { return r.Table().Lookup(host, path) }
+
+// Expect says that routes are still to come, until the function that it returns
+// is called: meanwhile a Proxy answers 503 with Retry-After, and not 404, where
+// it finds no route. A store.Sync says so until it has read its source.
+func (r *Router) Expect() (arrived func()) {
+	r.expected.Add(1)
+	return sync.OnceFunc(func() { r.expected.Add(-1) })
+}
 
 // A Change is one change to a table as plain data: stores, logs and the REST
 // API use it, too. Exactly one of its fields is set.
@@ -136,11 +152,12 @@ func (r *Router) publish(b *batch) *Table {
 			turn.is.place.use(b.now)
 		}
 	}
+	change := TableChange{Origin: b.origin, Version: next.version}
 	for _, turn := range turns {
 		if turn.is != nil {
-			turn.is.place.turn(turn.is)
+			turn.is.place.turn(turn.is, change)
 			delete(r.kept, turn.is.key)
-		} else if place := turn.was.place; place.turn(nil) {
+		} else if place := turn.was.place; place.turn(nil, change) {
 			r.keep(place)
 		}
 	}
@@ -187,6 +204,7 @@ type batch struct {
 	now     time.Time
 	active  map[string]time.Time // by tree key, what Active was told
 	check   bool                 // only errs is asked for: nothing is put or deleted
+	origin  string               // what From was told
 }
 
 // As returns a view of the same transaction whose changes are those of another
@@ -197,6 +215,10 @@ func (tx *Txn) As(owner *Owner) *Txn {
 	}
 	return &Txn{tx.batch, owner}
 }
+
+// From says where the changes of the whole batch come from, for the reports of
+// tunnels that end by them: see [TableChange]. The last call counts.
+func (tx *Txn) From(origin string) { tx.origin = origin }
 
 // Apply makes the changes in their order.
 func (tx *Txn) Apply(changes ...Change) {
@@ -222,13 +244,22 @@ func (tx *Txn) Put(route Route) {
 	valid := len(tx.errs)
 	wrong := tx.wrong(route.Key())
 	key, kept, err := route.Key().canonical()
-	if bad, ok := errors.AsType[*fieldError](err); ok {
-		wrong(bad.field, bad.value, bad.want)
+	if bad, ok := errors.AsType[*FieldError](err); ok {
+		wrong(bad.Field, bad.Value, bad.Want)
 	}
 	targets := parseTargets(&route, wrong)
 	route.validate(wrong)
 	if err == nil {
 		tx.owner.admit(kept, targets, wrong)
+	}
+	if validate := tx.router.Validate; validate != nil && len(tx.errs) == valid {
+		if err := validate(&route); err != nil {
+			bad, ok := errors.AsType[*FieldError](err)
+			if !ok {
+				bad = &FieldError{Field: "route", Want: err.Error()}
+			}
+			wrong(bad.Field, bad.Value, bad.Want)
+		}
 	}
 	if len(tx.errs) > valid || tx.check {
 		return
@@ -247,8 +278,8 @@ func (tx *Txn) Delete(host, path string) bool { return tx.DeleteKey(Key{Host: ho
 func (tx *Txn) DeleteKey(k Key) bool {
 	defer func() { tx.changes++ }()
 	key, _, err := k.canonical()
-	if bad, ok := errors.AsType[*fieldError](err); ok {
-		tx.wrong(k)(bad.field, bad.value, bad.want)
+	if bad, ok := errors.AsType[*FieldError](err); ok {
+		tx.wrong(k)(bad.Field, bad.Value, bad.Want)
 		return false
 	}
 	return !tx.check && tx.delete(key)

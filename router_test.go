@@ -1,8 +1,10 @@
 package slipswitch_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
@@ -313,4 +315,76 @@ func ExampleRouter() {
 	// ide.example.com/ide-7 http://10.0.0.7:8080
 	// slipswitch: no route
 	// *.ide.example.com/ http://10.0.0.9:8080
+}
+
+// What a Proxy cannot do is refused where it is put, and says what to do.
+func TestProxyValidates(t *testing.T) {
+	bare := new(slipswitch.Proxy)
+	able := &slipswitch.Proxy{
+		TLSProfiles: map[string]*tls.Config{"inside": {}, "": {}},
+		Resolver:    new(slipswitch.Resolver),
+	}
+	for _, test := range []struct {
+		proxy      *slipswitch.Proxy
+		tlsProfile string
+		resolve    bool
+		want       string
+	}{
+		{bare, "", false, ""},
+		{bare, "inside", false, `tlsProfile "inside" must be left out: this gateway has no TLS profiles`},
+		{bare, "", true, `resolve "true" must be false: this gateway has no Resolver; name the upstreams`},
+		{able, "inside", true, ""},
+		{able, "", true, ""},
+		{able, "outside", false, `tlsProfile "outside" must be one of this gateway's TLS profiles, or left out: ["" "inside"]`},
+	} {
+		router := slipswitch.Router{Validate: test.proxy.Validate}
+		r := slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("https://a"), TLSProfile: test.tlsProfile, Resolve: test.resolve}
+		change := slipswitch.Change{Put: &r}
+		_, err := router.Apply(nil, change)
+		for _, err := range []error{err, router.Check(nil, change)} {
+			got := ""
+			if e, ok := errors.AsType[*slipswitch.RouteError](err); ok {
+				got = fmt.Sprintf("%s %q %s", e.Field, e.Value, e.Want)
+			}
+			if got != test.want || (router.Table().Len() == 1) != (test.want == "") {
+				t.Errorf("%+v: got %q, %d routes; want %q", test, got, router.Table().Len(), test.want)
+			}
+		}
+	}
+	// An error of any type refuses, and nobody is asked about what is invalid anyway.
+	router := slipswitch.Router{Validate: func(r *slipswitch.Route) error { return errors.New("must be " + r.Path) }}
+	for path, want := range map[string]string{"/a": "must be /a", "a": "must begin with /"} {
+		_, err := router.Apply(nil, slipswitch.Change{Put: &slipswitch.Route{Path: path, Upstreams: slipswitch.To("http://a")}})
+		batch, _ := errors.AsType[*slipswitch.BatchError](err)
+		if batch == nil || len(batch.Routes) != 1 || batch.Routes[0].Want != want {
+			t.Errorf("%s: got %v; want %q", path, err, want)
+		}
+	}
+}
+
+// While routes are still to come, none is not yet 404.
+func TestExpectedRoutes(t *testing.T) {
+	var log logBuffer
+	p := &slipswitch.Proxy{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	u := startUpstream(t, func(received) string { return ok("") })
+	g := startGateway(t, p, route("/a", u))
+	check := func(path string, status int, retry string) {
+		t.Helper()
+		if a := g.get(path); a.StatusCode != status || a.Header.Get("Retry-After") != retry {
+			t.Errorf("%s: got %d, retry after %q; want %d, %q", path, a.StatusCode, a.Header.Get("Retry-After"), status, retry)
+		}
+	}
+	check("/b", 404, "")
+	first, second := g.Router.Expect(), g.Router.Expect()
+	check("/b", 503, "1")
+	check("/a", 200, "")
+	check("/%zz", 400, "")
+	first()
+	first()
+	check("/b", 503, "1")
+	second()
+	check("/b", 404, "")
+	if got := log.String(); got != "" {
+		t.Errorf("each request is logged: %s", got)
+	}
 }

@@ -30,6 +30,7 @@ type Tunnel struct {
 	later   []func(*splice.Pair) // what is to be done then
 	recheck *time.Timer          // for Proxy.Reauthorize; nil: none
 	ended   bool
+	change  *TableChange // the first that has asked for its end; nil: none
 
 	departure *departure // what is to end it; place.mu is held
 }
