@@ -10,34 +10,34 @@ import (
 	"strings"
 )
 
-// refuse returns why a request must not be served, or nil. It reads nothing but
-// the header.
-func (h *Handler) refuse(r *http.Request) *problem {
+// admit returns whose token a request names, or why it must not be served. It
+// reads nothing but the header.
+func (h *Handler) admit(r *http.Request) (holder string, wrong *problem) {
 	if !h.knows(r.Host) {
-		return &problem{Status: http.StatusForbidden, Text: fmt.Sprintf(
+		return "", &problem{Status: http.StatusForbidden, Text: fmt.Sprintf(
 			"host %.64q is not a name of this API: ask by IP address or localhost, or let the server accept the name (gateway -admin-hosts, admin.Handler.Hosts)", r.Host)}
 	}
 	for _, origin := range r.Header["Origin"] {
 		if !sameOrigin(origin, r.Host) {
-			return &problem{Status: http.StatusForbidden, Text: fmt.Sprintf(
+			return "", &problem{Status: http.StatusForbidden, Text: fmt.Sprintf(
 				"origin %.64q is not this server's: pages of other origins may not ask", origin)}
 		}
 	}
 	for _, site := range r.Header["Sec-Fetch-Site"] {
 		if site != "same-origin" && site != "none" {
-			return &problem{Status: http.StatusForbidden, Text: fmt.Sprintf(
+			return "", &problem{Status: http.StatusForbidden, Text: fmt.Sprintf(
 				"Sec-Fetch-Site %.64q must be same-origin or none: pages of other origins may not ask", site)}
 		}
 	}
-	switch _, ok := h.authorized(r); {
+	switch holder, ok := h.authorized(r); {
 	case ok:
-		return nil
+		return holder, nil
 	case !strings.HasPrefix(r.URL.Path, "/v1/"):
-		return &problem{Status: http.StatusForbidden} // as configurable-http-proxy does
+		return "", &problem{Status: http.StatusForbidden} // as configurable-http-proxy does
 	case h.Token == "" && h.Tokens == nil:
-		return &problem{Status: http.StatusUnauthorized, Text: "no token is configured, so that nobody may ask: set Token, Tokens, or Open"}
+		return "", &problem{Status: http.StatusUnauthorized, Text: "no token is configured, so that nobody may ask: set Token, Tokens, or Open"}
 	}
-	return &problem{Status: http.StatusUnauthorized, Text: "the token is missing or wrong: send Authorization: Bearer TOKEN"}
+	return "", &problem{Status: http.StatusUnauthorized, Text: "the token is missing or wrong: send Authorization: Bearer TOKEN"}
 }
 
 // knows reports whether the API may be asked under the name in a Host field. A

@@ -122,6 +122,11 @@
 // serves workspaces. Handler.Probes answers /livez and /readyz alone, for an
 // address that others reach.
 //
+// Handler.Logger is told of each change, and of tunnels that were closed: the
+// request, the holder of the token and the address that it came from, what was
+// put and deleted, and the version that the table has since, or the error. A
+// close report whose change has this origin leads there.
+//
 // Web pages are kept out: a request must be for an IP address, localhost or one
 // of Handler.Hosts (else a page could point its own name at this server), and
 // must not come from a page of another origin, which its Origin and

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/internal/journal"
 	"github.com/slipswitch/slipswitch/store"
 )
 
@@ -78,7 +80,15 @@ type Handler struct {
 	// MaxBatch is how many bytes the body of a batch may have. Zero: 64 MiB.
 	MaxBatch int64
 
+	// Logger is told of each change of routes, and of tunnels that are closed:
+	// who has asked for it, from where, and which version of the table it led
+	// to. Requests do not wait for it. Nil: slog.Default(); for silence give a
+	// logger on slog.DiscardHandler.
+	Logger *slog.Logger
+
 	writing sync.RWMutex // held by requests that write to a store
+	logging sync.Once
+	journal *journal.Journal // made by audit
 }
 
 // A Store is where routes are kept. A *store.Sync is one, with all that is
@@ -132,7 +142,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := rawPath(r.URL)
 	rest, chp := strings.CutPrefix(path, "/api/routes")
 	chp = chp && (rest == "" || rest[0] == '/')
-	wrong := h.refuse(r)
+	holder, wrong := h.admit(r)
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		r = withAsker(r, holder)
+	}
 	switch {
 	case wrong != nil:
 	case chp:

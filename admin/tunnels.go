@@ -2,6 +2,7 @@ package admin
 
 import (
 	"cmp"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -181,6 +182,7 @@ func (h *Handler) closeTunnels(w http.ResponseWriter, r *http.Request) *problem 
 	if err != nil {
 		return badRequest("code", query.Get("code"), "must be 1000 to 1003, 1007 to 1014, or 3000 to 4999")
 	}
+	h.audit(r.Context(), slog.LevelInfo, slog.Int("tunnels", closing.Closing))
 	writeJSON(w, http.StatusAccepted, closing)
 	return nil
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"time"
@@ -58,13 +59,22 @@ func (h *Handler) lasts(query url.Values) (time.Duration, *problem) {
 // write makes a change where the routes are kept, and returns the version of a
 // table that has it.
 func (h *Handler) write(ctx context.Context, c change) (version uint64, err error) {
+	before := h.Router.Table().Version()
+	version, revision, err := h.make(ctx, c)
+	h.auditWrite(ctx, c, before, version, revision, err)
+	return version, err
+}
+
+// make makes a change, and returns the store's revision, too, if there is one.
+func (h *Handler) make(ctx context.Context, c change) (version, revision uint64, err error) {
 	if len(h.Stores) == 0 {
-		return h.Router.Update(func(tx *slipswitch.Txn) error {
+		version, err = h.Router.Update(func(tx *slipswitch.Txn) error {
 			if c.check != nil {
 				if wrong := c.check(); wrong != nil {
 					return wrong
 				}
 			}
+			tx.From(askerOf(ctx).String())
 			tx = tx.As(c.owner)
 			if c.replace {
 				tx.Clear()
@@ -72,6 +82,7 @@ func (h *Handler) write(ctx context.Context, c change) (version uint64, err erro
 			tx.Apply(c.changes...)
 			return nil
 		})
+		return version, 0, err
 	}
 	if c.conditional || c.replace {
 		h.writing.Lock()
@@ -82,12 +93,12 @@ func (h *Handler) write(ctx context.Context, c change) (version uint64, err erro
 	}
 	if c.check != nil {
 		if wrong := c.check(); wrong != nil {
-			return 0, wrong
+			return 0, 0, wrong
 		}
 	}
 	if c.replace {
 		if err := h.Router.Check(c.owner, c.changes...); err != nil {
-			return 0, err // before the deletions shift what it counts
+			return 0, 0, err // before the deletions shift what it counts
 		}
 		c.changes = append(h.deletions(c), c.changes...)
 	}
@@ -95,7 +106,6 @@ func (h *Handler) write(ctx context.Context, c change) (version uint64, err erro
 	if c.owner != nil {
 		name = c.owner.Name
 	}
-	var revision uint64
 	if c.ttl > 0 {
 		revision, err = h.Stores[0].(leaseStore).ApplyFor(ctx, c.ttl, name, c.changes...)
 	} else {
@@ -107,7 +117,7 @@ func (h *Handler) write(ctx context.Context, c change) (version uint64, err erro
 		defer cancel()
 		err = shared.WaitAll(ctx, revision)
 	}
-	return version, err
+	return version, revision, err
 }
 
 // confirm answers POST /v1/confirm.
@@ -126,9 +136,12 @@ func (h *Handler) confirm(w http.ResponseWriter, r *http.Request) *problem {
 	if !braked {
 		return &problem{Status: http.StatusConflict, Text: "the routes are in no store: nothing is held back"}
 	}
+	attrs := []slog.Attr{slog.Uint64("version", h.Router.Table().Version())}
 	if failed != nil {
+		h.audit(r.Context(), slog.LevelInfo, append(attrs, slog.String("error", failed.Error()))...)
 		return problemOf(failed, "the confirmation")
 	}
+	h.audit(r.Context(), slog.LevelInfo, attrs...)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -104,7 +104,8 @@ func (o *options) counted() slipswitch.Activity {
 
 // restAPI returns the REST API, and nothing but that.
 func (s *standIn) restAPI() *admin.Handler {
-	h := &admin.Handler{Router: &s.router, Token: s.token, Open: s.token == "", CHPHostRouting: s.hostRouting}
+	h := &admin.Handler{Router: &s.router, Token: s.token, Open: s.token == "", CHPHostRouting: s.hostRouting,
+		Logger: slog.New(slog.DiscardHandler)} // watched logs each request
 	if s.token != "" || !s.api.local() || s.api.socket != "" {
 		h.Hosts = []string{"*"} // else only a browser of this machine reaches it, for a page with a name of its own
 	}
@@ -117,7 +118,7 @@ func (s *standIn) restAPI() *admin.Handler {
 }
 
 // watched answers 404 for all but the REST API, and counts and logs what that
-// answers.
+// answers, with who has asked and the version that the routes have then.
 func (s *standIn) watched(api http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer := &answer{ResponseWriter: w}
@@ -132,7 +133,7 @@ func (s *standIn) watched(api http.Handler) http.Handler {
 		if answer.status >= 400 {
 			level = slog.LevelWarn
 		}
-		s.log.Log(r.Context(), level, "API", "status", answer.status, "method", r.Method, "path", r.URL.Path)
+		s.log.Log(r.Context(), level, "API", "status", answer.status, "method", r.Method, "path", r.URL.Path, "client", r.RemoteAddr, "version", s.router.Table().Version())
 	})
 }
 

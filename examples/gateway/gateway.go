@@ -223,7 +223,7 @@ func (g *gateway) tunnelClosed(r slipswitch.CloseReport) {
 
 // api returns the admin API, which lets nobody in yet.
 func (g *gateway) api() *admin.Handler {
-	api := &admin.Handler{Router: &g.router, Proxy: g.proxy, Hosts: g.adminHosts, Ready: g.ready, Started: time.Now()}
+	api := &admin.Handler{Router: &g.router, Proxy: g.proxy, Hosts: g.adminHosts, Ready: g.ready, Started: time.Now(), Logger: g.log}
 	if _, ok := socketPath(g.admin); ok {
 		api.Hosts = []string{"*"} // no web page reaches a Unix socket
 	}

@@ -109,7 +109,7 @@ func (s *shared) end(w *wants) error {
 // as it is is no change.
 func (s *shared) follow(w *wants) error {
 	if s.rest == nil || s.rest.Proxy != w.proxy {
-		s.rest = &admin.Handler{Router: &s.router, Proxy: w.proxy, Open: true} // who may ask is Caddy's to say
+		s.rest = &admin.Handler{Router: &s.router, Proxy: w.proxy, Open: true, Logger: s.log} // who may ask is Caddy's to say
 		if s.sync != nil {
 			s.rest.Stores = []admin.Store{s.sync}
 		}
