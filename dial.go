@@ -68,6 +68,9 @@ func (r *Route) handshakeTimeout() time.Duration {
 func (d *dialer) init(p *Proxy) {
 	d.guard.allowed = p.TemplateAddresses
 	d.dials.limits = &p.Limits
+	d.dials.over = func(limit string) error {
+		return p.overLimit(limit, "too many connections are being opened", time.Second)
+	}
 	if d.ways = [2]dialFunc{p.DialContext, d.guard.watched(p.DialContext)}; p.DialContext == nil {
 		plain := net.Dialer{KeepAliveConfig: keepAlive}
 		guarded := net.Dialer{KeepAliveConfig: keepAlive, ControlContext: d.guard.control}

@@ -2,10 +2,7 @@ package slipswitch
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"sync"
-	"time"
 )
 
 // Dials in progress are bounded, since each holds a descriptor and a request
@@ -13,6 +10,7 @@ import (
 // must not take all of both.
 type dials struct {
 	limits *Limits
+	over   func(limit string) error
 
 	mu     sync.Mutex
 	all    int
@@ -40,9 +38,9 @@ func (d *dials) take(ctx context.Context) (done func(), err error) {
 	defer d.mu.Unlock()
 	switch {
 	case d.limits.Dials > 0 && d.all >= d.limits.Dials:
-		return nil, tooManyDials("dials")
+		return nil, d.over("dials")
 	case at != nil && d.places[at] >= d.limits.DialsPerRoute:
-		return nil, tooManyDials("dials of this route")
+		return nil, d.over("dialsPerRoute")
 	}
 	d.all++
 	if at != nil {
@@ -56,9 +54,4 @@ func (d *dials) take(ctx context.Context) (done func(), err error) {
 			count(&d.places, at, -1)
 		}
 	}, nil
-}
-
-func tooManyDials(of string) error {
-	return &Error{Status: http.StatusServiceUnavailable, Reason: "too many connections are being opened", RetryAfter: time.Second,
-		Err: errors.New("the limit of " + of + " is reached")}
 }

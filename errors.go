@@ -20,6 +20,7 @@ import (
 //	403  a handshake of a page of another host, where the route is for its own
 //	404  no route, or nothing that its template may capture
 //	405  CONNECT and TRACE
+//	408  the body has not come within the route's BodyTimeout
 //	413  the body is longer than the route's MaxBody
 //	426  a WebSocket version other than 13
 //	500  Middleware has made a request that cannot be forwarded
@@ -64,6 +65,8 @@ func errorOf(err error) *Error {
 	_, dial := errors.AsType[*dialError](err)
 	timeout, ok := errors.AsType[net.Error](err)
 	switch {
+	case errors.Is(err, errBodyTimeout):
+		return &Error{Status: http.StatusRequestTimeout, Reason: "the request's body has not come in time", Err: err}
 	case errors.Is(err, ErrNoRoute):
 		return &Error{Status: http.StatusNotFound, Reason: "no route", Err: err}
 	case errors.Is(err, errHeaderTimeout), errors.Is(err, errStallTimeout), errors.Is(err, context.DeadlineExceeded),
@@ -81,6 +84,7 @@ var proxyStatus = map[int]string{
 	http.StatusForbidden:             "http_request_denied",
 	http.StatusNotFound:              "destination_not_found",
 	http.StatusMethodNotAllowed:      "http_request_denied",
+	http.StatusRequestTimeout:        "http_request_error",
 	http.StatusRequestEntityTooLarge: "http_request_denied",
 	http.StatusUpgradeRequired:       "http_request_denied",
 	http.StatusInternalServerError:   "proxy_internal_error",
@@ -93,12 +97,14 @@ var proxyStatus = map[int]string{
 
 // fail answers a request that got no answer from an upstream.
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if errors.Is(r.Context().Err(), context.Canceled) {
+	if x := exchangeFrom(r.Context()); x != nil && x.body.isLate() {
+		err = errBodyTimeout // whose end the server takes for the client's
+	} else if errors.Is(r.Context().Err(), context.Canceled) {
 		cut(w)
 		panic(http.ErrAbortHandler) // the client has left
 	}
 	e := errorOf(err)
-	if e.Status >= 500 && !errors.Is(e, ErrAsleep) && !errors.Is(e, errExpected) {
+	if e.Status >= 500 && !errors.Is(e, ErrAsleep) && !errors.Is(e, errExpected) && !isUntold(e) {
 		p.log().Warn("slipswitch: request failed", "host", r.Host, "path", rawPath(r.URL), "status", e.Status, "error", e.Err)
 	}
 	header := w.Header()

@@ -103,7 +103,11 @@ func (t *Tunnel) CarriedBy()  { t.carriedBy(new(splice.Pair)) }
 func Taken(p *Proxy) int {
 	p.seats.mu.Lock()
 	defer p.seats.mu.Unlock()
-	return p.seats.tunnels + p.seats.handshakes + len(p.seats.shaking) + len(p.seats.places) + len(p.seats.clients)
+	n := 0
+	for _, t := range []*tally{&p.seats.requests, &p.seats.tunnels, &p.seats.handshakes} {
+		n += t.all + len(t.places) + len(t.clients)
+	}
+	return n
 }
 
 // Logged returns a channel that is closed when all that was logged so far is with

@@ -167,6 +167,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 		return transport.RoundTrip(r)
 	})
 	w.header.disarm()
+	x.body.end()
 	if err == nil && (response.StatusCode < 200 || response.StatusCode > 999) {
 		response.Body.Close()
 		err = errStatus

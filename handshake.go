@@ -63,7 +63,7 @@ func reset(conn net.Conn) {
 // shakeHands asks the first upstream that can be reached, and returns its
 // final answer.
 func (p *Proxy) shakeHands(r *http.Request, x *exchange, at seat) (*handshake, error) {
-	defer p.seats.shaken(at)
+	defer p.leave(at, &p.seats.handshakes)
 	route := x.match.Route
 	targets, err := p.leads(r.Context(), x.match)
 	if err != nil {

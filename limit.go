@@ -1,30 +1,43 @@
 package slipswitch
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 	"time"
 )
 
 // Limits bound what a Proxy takes on. A request over one of them is answered
-// with 503 and Retry-After; what is open is not touched. Zero fields, but for
-// the last two, set no limit.
+// with 503 and Retry-After, and counted by [Proxy.LimitsHit]; what is open is not
+// touched. Unless a field says otherwise, zero sets no limit.
+//
+// A client is an IPv4 address, or the first 64 bits of an IPv6 address, since
+// that is what a household is given. All clients behind a proxy that is not one
+// of Proxy.TrustedProxies are one.
 type Limits struct {
+	// Requests is how many may be in progress: from their match to the end of
+	// their response, or of an upgrade up to its 101. Zero: 16,384, or as many as
+	// there can be with two descriptors each if that is less. Negative: no limit.
+	Requests int
+
+	// RequestsPerRoute is how many of them may be at one host and path. Zero:
+	// half of Requests. Negative: no limit.
+	RequestsPerRoute int
+
+	// RequestsPerClient is how many of them may be of one client. Zero: a quarter
+	// of Requests. Negative: no limit.
+	RequestsPerClient int
+
 	// Tunnels is how many there may be, handshakes in progress included.
 	Tunnels int
 
 	// TunnelsPerRoute is how many of them may be at one host and path.
 	TunnelsPerRoute int
 
-	// TunnelsPerClient is how many of them may be of one client: of its
-	// IPv4 address, or of the first 64 bits of its IPv6 address, since that is
-	// what a household is given. All clients behind a proxy that is not one of
-	// Proxy.TrustedProxies are one.
+	// TunnelsPerClient is how many of them may be of one client.
 	TunnelsPerClient int
 
 	// Handshakes is how many upgrades may be between their request and their
@@ -46,7 +59,7 @@ type Limits struct {
 	SpareDescriptors int
 }
 
-// A seat is what a tunnel takes from its handshake to its end.
+// A seat is what a request, or a tunnel, takes of the limits.
 type seat struct {
 	place  string
 	client netip.Prefix // the zero Prefix: not known
@@ -67,66 +80,90 @@ func seatOf(place, client string) seat {
 
 // seats are what is taken of a Proxy's limits.
 type seats struct {
-	mu         sync.Mutex
-	tunnels    int
-	handshakes int
-	shaking    map[string]int       // handshakes by place; nil unless there is a limit
-	places     map[string]int       // tunnels, likewise
-	clients    map[netip.Prefix]int // likewise
+	mu                            sync.Mutex
+	requests, tunnels, handshakes tally
 }
 
-// take takes a seat for a handshake, or returns why there is none.
-func (s *seats) take(l *Limits, at seat) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	over := func(limit, taken int) bool { return limit > 0 && taken >= limit }
+// A tally counts seats of one kind against their limits.
+type tally struct {
+	name, reason              string
+	retry                     time.Duration
+	most, perPlace, perClient int // 0 or less: no limit
+
+	all     int
+	places  map[string]int // nil unless there is a limit
+	clients map[netip.Prefix]int
+}
+
+// init sets the limits. With the descriptors that there are now.
+func (s *seats) init(l *Limits) {
+	requests := tally{name: "requests", reason: "too many requests", retry: time.Second, most: l.requests()}
+	requests.perPlace = cmp.Or(l.RequestsPerRoute, max(requests.most/2, min(requests.most, 1)))
+	requests.perClient = cmp.Or(l.RequestsPerClient, max(requests.most/4, min(requests.most, 1)))
+	s.requests = requests
+	s.tunnels = tally{name: "tunnels", reason: "too many sockets", retry: 10 * time.Second,
+		most: l.Tunnels, perPlace: l.TunnelsPerRoute, perClient: l.TunnelsPerClient}
+	s.handshakes = tally{name: "handshakes", reason: "too many sockets", retry: time.Second,
+		most: l.Handshakes, perPlace: l.HandshakesPerRoute}
+}
+
+const maxRequests = 16 << 10
+
+// requests returns how many there may be in progress.
+func (l *Limits) requests() int {
+	all, ok := maxDescriptors()
 	switch {
-	case over(l.Handshakes, s.handshakes):
-		return overLimit("handshakes", time.Second)
-	case over(l.HandshakesPerRoute, s.shaking[at.place]):
-		return overLimit("handshakes of this route", time.Second)
-	case over(l.Tunnels, s.tunnels):
-		return overLimit("tunnels", 10*time.Second)
-	case over(l.TunnelsPerRoute, s.places[at.place]):
-		return overLimit("tunnels of this route", 10*time.Second)
-	case over(l.TunnelsPerClient, s.clients[at.client]) && at.client.IsValid():
-		return overLimit("tunnels of this client", 10*time.Second)
+	case l.Requests != 0:
+		return l.Requests
+	case !ok:
+		return maxRequests
 	}
-	s.handshakes++
-	s.tunnels++
-	if l.HandshakesPerRoute > 0 {
-		count(&s.shaking, at.place, 1)
+	return min(maxRequests, max(1, (all-spareOf(l.SpareDescriptors, all))/2))
+}
+
+// over returns the name of the limit that leaves no room for one more, or "".
+func (t *tally) over(at seat) string {
+	switch {
+	case t.most > 0 && t.all >= t.most:
+		return t.name
+	case t.perPlace > 0 && t.places[at.place] >= t.perPlace:
+		return t.name + "PerRoute"
+	case t.perClient > 0 && at.client.IsValid() && t.clients[at.client] >= t.perClient:
+		return t.name + "PerClient"
 	}
-	if l.TunnelsPerRoute > 0 {
-		count(&s.places, at.place, 1)
+	return ""
+}
+
+func (t *tally) add(at seat, n int) {
+	t.all += n
+	if t.perPlace > 0 {
+		count(&t.places, at.place, n)
 	}
-	if l.TunnelsPerClient > 0 {
-		count(&s.clients, at.client, 1)
+	if t.perClient > 0 {
+		count(&t.clients, at.client, n)
+	}
+}
+
+// take takes a seat of each of some kinds, or returns why there is none.
+func (p *Proxy) take(at seat, kinds ...*tally) error {
+	p.seats.mu.Lock()
+	defer p.seats.mu.Unlock()
+	for _, t := range kinds {
+		if limit := t.over(at); limit != "" {
+			return p.overLimit(limit, t.reason, t.retry)
+		}
+	}
+	for _, t := range kinds {
+		t.add(at, 1)
 	}
 	return nil
 }
 
-// shaken ends a handshake, whose seat stays taken.
-func (s *seats) shaken(at seat) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.handshakes--
-	if s.shaking != nil {
-		count(&s.shaking, at.place, -1)
-	}
-}
-
 // leave gives a seat back.
-func (s *seats) leave(at seat) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tunnels--
-	if s.places != nil {
-		count(&s.places, at.place, -1)
-	}
-	if s.clients != nil {
-		count(&s.clients, at.client, -1)
-	}
+func (p *Proxy) leave(at seat, t *tally) {
+	p.seats.mu.Lock()
+	defer p.seats.mu.Unlock()
+	t.add(at, -1)
 }
 
 func count[K comparable](counts *map[K]int, key K, by int) {
@@ -136,10 +173,6 @@ func count[K comparable](counts *map[K]int, key K, by int) {
 	if (*counts)[key] += by; (*counts)[key] == 0 {
 		delete(*counts, key)
 	}
-}
-
-func overLimit(of string, retry time.Duration) error {
-	return &Error{Status: http.StatusServiceUnavailable, Reason: "too many sockets", RetryAfter: retry, Err: errors.New("the limit of " + of + " is reached")}
 }
 
 // Listen returns l with a gate in front: when the process has nearly as many
@@ -175,6 +208,9 @@ func (g *gate) Accept() (net.Conn, error) {
 			return conn, err
 		}
 		g.proxy.dialer.closeIdle()
+		if g.proxy.hits.note("descriptors") {
+			g.proxy.log().Warn("slipswitch: connections are turned away, since the process has nearly as many descriptors open as it may have")
+		}
 		select {
 		case g.turning <- struct{}{}:
 			go g.turnAway(conn)
@@ -214,8 +250,7 @@ func (p *Proxy) sparing(dial dialFunc) dialFunc {
 		}
 		conn.Close()
 		p.dialer.closeIdle()
-		return nil, &Error{Status: http.StatusServiceUnavailable, Reason: "too many connections", RetryAfter: 10 * time.Second,
-			Err: errors.New("the process has nearly as many descriptors open as it may have")}
+		return nil, p.overLimit("descriptors", "too many connections", 10*time.Second)
 	}
 }
 

@@ -76,7 +76,8 @@ type Proxy struct {
 	// single bytes.
 	Activity Activity
 
-	// Limits bound how many tunnels there may be, and what they may use.
+	// Limits bound how many requests and tunnels there may be, and what they may
+	// use.
 	Limits Limits
 
 	// StrictPath refuses paths with an escaped slash or backslash, or with a
@@ -130,6 +131,7 @@ type Proxy struct {
 	engine  splice.Engine
 	tunnels registry
 	seats   seats
+	hits    hits
 	reports reports
 	journal *journal.Journal
 }
@@ -171,7 +173,14 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	if p.counts(ActivityRequests) {
 		match.leaf.place.use(time.Now())
 	}
-	p.forward.ServeHTTP(w, p.admit(r, match))
+	r = p.admit(w, r, match)
+	at := seatOf(match.leaf.place.key, r.Header.Get("X-Real-Ip"))
+	if err := p.take(at, &p.seats.requests); err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	defer p.leave(at, &p.seats.requests)
+	p.forward.ServeHTTP(w, r)
 }
 
 // Validate returns what of a route this Proxy cannot do, a [*FieldError], or nil:
@@ -195,6 +204,7 @@ func (p *Proxy) Validate(r *Route) error {
 func (p *Proxy) init() {
 	p.life, p.end = context.WithCancel(context.Background())
 	p.journal = journal.New(p.Logger)
+	p.seats.init(&p.Limits)
 	p.picker.proxy = p
 	p.sticky = p.stickyKey()
 	p.dialer.init(p)
@@ -266,6 +276,7 @@ type exchange struct {
 	script  bool        // it asks for a service worker's script
 	untyped bool        // the upstream's response has no Content-Type
 	watch   *watch      // over a plain request; nil: nothing is sent yet
+	body    *timedBody  // the client's; nil: there is none
 }
 
 type exchangeKey struct{}
@@ -287,7 +298,7 @@ func MatchFrom(ctx context.Context) (Match, bool) {
 
 // admit returns the request as Middleware may see it: with its match in the
 // context, its path resolved, its headers clean.
-func (p *Proxy) admit(r *http.Request, match Match) *http.Request {
+func (p *Proxy) admit(w http.ResponseWriter, r *http.Request, match Match) *http.Request {
 	x := &exchange{match: match, offers: r.Header["Upgrade"], trailer: r.Trailer}
 	x.upgrade = upgradeProtocol(r, match.Route)
 	x.opaque = x.upgrade != "websocket" || hasParameter(r.URL.RawQuery, match.Route.OpaqueQuery)
@@ -299,6 +310,10 @@ func (p *Proxy) admit(r *http.Request, match Match) *http.Request {
 		admitted.URL = &resolved
 	}
 	p.cleanRequest(admitted, match)
+	if r.Body != nil && r.Body != http.NoBody {
+		x.body = p.timed(w, r, match.Route)
+		admitted.Body = x.body
+	}
 	// Of what the client said; Middleware and the route's rules may change it.
 	x.secure = admitted.Header.Get("X-Forwarded-Proto") == "https"
 	x.script = r.Header["Service-Worker"] != nil

@@ -83,6 +83,11 @@ type Route struct {
 	// with 413. Zero: unlimited.
 	MaxBody int64 `json:"maxBody,omitempty"`
 
+	// BodyTimeout bounds the wait between two reads of a request's body, until
+	// the response begins; what is late is answered with 408. Zero: 60 s, and none
+	// for gRPC, whose clients may be silent for as long as they like.
+	BodyTimeout time.Duration `json:"-"`
+
 	// DialTimeout bounds the connecting to one upstream. Zero: 10 s.
 	DialTimeout time.Duration `json:"-"`
 
@@ -163,6 +168,7 @@ func (r *Route) Equal(other *Route) bool {
 		slices.Equal(r.Protocols, other.Protocols) &&
 		r.OpaqueQuery == other.OpaqueQuery &&
 		r.MaxBody == other.MaxBody &&
+		r.BodyTimeout == other.BodyTimeout &&
 		r.DialTimeout == other.DialTimeout &&
 		r.HandshakeTimeout == other.HandshakeTimeout &&
 		r.HeaderTimeout == other.HeaderTimeout &&
@@ -235,6 +241,7 @@ func (r *Route) validate(wrong func(field, value, want string)) {
 		field string
 		value time.Duration
 	}{
+		{"bodyTimeout", r.BodyTimeout},
 		{"dialTimeout", r.DialTimeout},
 		{"handshakeTimeout", r.HandshakeTimeout},
 		{"headerTimeout", r.HeaderTimeout},
@@ -293,6 +300,7 @@ func (r *Route) jsonSize() int {
 // routeJSON is a view of a route as JSON: the same fields, durations as texts.
 type routeJSON struct {
 	*plainRoute
+	BodyTimeout      *durationText `json:"bodyTimeout,omitzero"`
 	DialTimeout      *durationText `json:"dialTimeout,omitzero"`
 	HandshakeTimeout *durationText `json:"handshakeTimeout,omitzero"`
 	HeaderTimeout    *durationText `json:"headerTimeout,omitzero"`
@@ -308,6 +316,7 @@ type plainRoute Route // Route without its methods
 func (r *Route) json() *routeJSON {
 	return &routeJSON{
 		plainRoute:       (*plainRoute)(r),
+		BodyTimeout:      (*durationText)(&r.BodyTimeout),
 		DialTimeout:      (*durationText)(&r.DialTimeout),
 		HandshakeTimeout: (*durationText)(&r.HandshakeTimeout),
 		HeaderTimeout:    (*durationText)(&r.HeaderTimeout),

@@ -27,6 +27,7 @@ func fullRoute() slipswitch.Route {
 			Response: slipswitch.HeaderRules{Set: map[string]string{"X-Frame-Options": "DENY"}}},
 		UpstreamHost: "ide-7.internal", TLSProfile: "internal",
 		Protocols: []string{"spdy/3.1"}, OpaqueQuery: "skipWebSocketFrames=true", MaxBody: 1 << 30,
+		BodyTimeout: 6 * time.Second,
 		DialTimeout: 1 * time.Second, HandshakeTimeout: 2 * time.Second, HeaderTimeout: 3 * time.Second, StreamTimeout: 4 * time.Second,
 		StallTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, LifeTimeout: 90 * time.Minute,
 		PingEvery:         30 * time.Second,

@@ -77,14 +77,14 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 		return
 	}
 	at := seatOf(x.match.leaf.place.key, r.Header.Get("X-Real-Ip"))
-	if err := p.seats.take(&p.Limits, at); err != nil {
+	if err := p.take(at, &p.seats.handshakes, &p.seats.tunnels); err != nil {
 		p.fail(w, r, err)
 		return
 	}
 	var h *handshake
 	defer func() {
 		if h == nil || !h.opened {
-			p.seats.leave(at)
+			p.leave(at, &p.seats.tunnels)
 		}
 	}()
 	h, err := p.shakeHands(r, x, at)

@@ -11,7 +11,7 @@
 //	DELETE /v1/tunnels   closes them
 //	GET    /v1/upstreams lists the upstreams of tunnels, and how busy they are
 //	GET    /v1/closes    lists the last close reports, and bursts of closes
-//	GET    /v1/status    version, how much there is of what, whether it is ready
+//	GET    /v1/status    version, how much there is of what, how often which limit was hit, whether it is ready
 //	*      /api/routes   the API of configurable-http-proxy
 //	GET    /livez        200: the program runs
 //	GET    /readyz       200: send it traffic; 503: do not, it drains or is short of descriptors

@@ -20,19 +20,21 @@ func (h *Handler) status(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	table := h.Router.Table()
 	status := struct {
-		Version    uint64         `json:"version"` // of the table
-		Routes     int            `json:"routes"`  // held ones not counted
-		Tunnels    int            `json:"tunnels"`
-		Ready      bool           `json:"ready"`
-		NotReady   string         `json:"notReady,omitempty"` // why
-		Draining   bool           `json:"draining"`
-		Started    time.Time      `json:"started,omitzero"`
-		Uptime     string         `json:"uptime,omitempty"`
-		Stores     []store.Status `json:"stores,omitempty"`
-		Goroutines int            `json:"goroutines"` // of the whole program
-		Heap       uint64         `json:"heap"`       // bytes that were alive at its last garbage collection
+		Version    uint64            `json:"version"` // of the table
+		Routes     int               `json:"routes"`  // held ones not counted
+		Tunnels    int               `json:"tunnels"`
+		LimitsHit  map[string]uint64 `json:"limitsHit,omitempty"` // see Proxy.LimitsHit
+		Ready      bool              `json:"ready"`
+		NotReady   string            `json:"notReady,omitempty"` // why
+		Draining   bool              `json:"draining"`
+		Started    time.Time         `json:"started,omitzero"`
+		Uptime     string            `json:"uptime,omitempty"`
+		Stores     []store.Status    `json:"stores,omitempty"`
+		Goroutines int               `json:"goroutines"` // of the whole program
+		Heap       uint64            `json:"heap"`       // bytes that were alive at its last garbage collection
 	}{Version: table.Version(), Routes: table.Len(), Draining: h.draining(), Goroutines: runtime.NumGoroutine()}
 	if h.Proxy != nil {
+		status.LimitsHit = h.Proxy.LimitsHit()
 		for range h.Proxy.Tunnels() {
 			status.Tunnels++
 		}

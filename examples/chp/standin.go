@@ -86,6 +86,7 @@ func (s *standIn) add(name string, at address, handler http.Handler, secure *tls
 	each.Protocols = new(http.Protocols) // HTTP/2 asks for suites that --ssl-ciphers may leave out
 	each.Protocols.SetHTTP1(true)
 	each.ReadHeaderTimeout = time.Minute
+	each.MaxHeaderBytes = 64 << 10 // short fields take fifty times their size
 	each.IdleTimeout = cmp.Or(s.keepAliveTimeout, 5*time.Second)
 	each.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	s.servers = append(s.servers, each)

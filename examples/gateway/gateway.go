@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -56,7 +57,9 @@ func newGateway(ctx context.Context, s *settings) (*gateway, error) {
 	g.public = &http.Server{
 		Handler:           g.lastRequests(g.proxy),
 		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       620 * time.Second, // longer than a load balancer's, or it meets a closed connection
+		IdleTimeout:       620 * time.Second,             // longer than a load balancer's, or it meets a closed connection
+		MaxHeaderBytes:    cmp.Or(s.headerBytes, 64<<10), // short fields take fifty times their size
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: cmp.Or(s.streams, 100)},
 		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelInfo),
 	}
 	if g.secure() {

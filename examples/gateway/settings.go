@@ -28,6 +28,8 @@ type settings struct {
 	name        string
 	maxStale    time.Duration
 	limits      slipswitch.Limits
+	streams     int // of an HTTP/2 connection
+	headerBytes int
 	drainDelay  time.Duration
 	drainWindow time.Duration
 	certFile    string
@@ -54,6 +56,11 @@ func readSettings(args []string, env func(string) (string, bool), stderr io.Writ
 	flags.Var(&s.stores, "store", "where routes come from: memory, bolt:FILE, file:DIRECTORY or etcd:URL[,URL…][?OPTIONS][#PREFIX], with the options ca=FILE, cert=FILE&key=FILE and user=NAME&password-file=FILE; the admin API writes to the first `store` named. None: routes end with the process")
 	flags.StringVar(&s.name, "name", hostname(), "this gateway's `name` among those that share a store")
 	flags.Var((*period)(&s.maxStale), "max-stale", "`time` to go on with routes whose store is out of reach, where addresses are given to others in the meantime; for ever if 0")
+	flags.Var((*count)(&s.limits.Requests), "max-requests", "`number` of requests that may be in progress; more are answered with 503 (0: 16384, or half of the descriptors if that is less)")
+	flags.Var((*count)(&s.limits.RequestsPerRoute), "max-requests-per-route", "`number` of them at one host and path (0: half of -max-requests)")
+	flags.Var((*count)(&s.limits.RequestsPerClient), "max-requests-per-client", "`number` of them of one client address, or IPv6 network of 64 bits (0: a quarter of -max-requests)")
+	flags.Var((*count)(&s.streams), "max-streams", "`number` of requests that one HTTP/2 connection may have in progress (0: 100)")
+	flags.Var((*count)(&s.headerBytes), "max-header-bytes", "`number` of bytes that a request's line and header may have; more are answered with 431 (0: 65536)")
 	flags.Var((*count)(&s.limits.Tunnels), "max-tunnels", "`number` of tunnels that there may be; more are answered with 503 (0: as many as descriptors allow)")
 	flags.Var((*count)(&s.limits.TunnelsPerRoute), "max-tunnels-per-route", "`number` of them at one host and path (0: no limit)")
 	flags.Var((*count)(&s.limits.TunnelsPerClient), "max-tunnels-per-client", "`number` of them of one client address, or IPv6 network of 64 bits (0: no limit)")
@@ -143,7 +150,7 @@ func (p *period) Set(text string) error {
 	return nil
 }
 
-// count is a flag of how many there may be.
+// count is a flag of how many there may be; what 0 means, the flag's usage says.
 type count int
 
 func (c *count) String() string { return strconv.Itoa(int(*c)) }
@@ -151,7 +158,7 @@ func (c *count) String() string { return strconv.Itoa(int(*c)) }
 func (c *count) Set(text string) error {
 	n, err := strconv.ParseUint(text, 10, 31)
 	if err != nil {
-		return fmt.Errorf("%q must be a number, 0 for no limit of this kind", text)
+		return fmt.Errorf("%q must be a number from 0 on", text)
 	}
 	*c = count(n)
 	return nil

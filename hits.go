@@ -1,0 +1,73 @@
+package slipswitch
+
+import (
+	"errors"
+	"maps"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// hits counts how often each limit was reached.
+type hits struct {
+	mu     sync.Mutex
+	counts map[string]uint64
+	told   map[string]time.Time // when the log was last told of it
+}
+
+// tellEvery is how often the log is told of one limit: whoever runs into it
+// decides how often that happens.
+const tellEvery = 10 * time.Second
+
+// note counts one, and reports whether to log it.
+func (h *hits) note(limit string) (tell bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.counts == nil {
+		h.counts, h.told = make(map[string]uint64), make(map[string]time.Time)
+	}
+	h.counts[limit]++
+	now := time.Now()
+	if last, ok := h.told[limit]; ok && now.Sub(last) < tellEvery {
+		return false
+	}
+	h.told[limit] = now
+	return true
+}
+
+// LimitsHit returns how often each limit was reached since the Proxy began: what
+// was refused, or dropped, by it. The names are those of the fields of [Limits],
+// such as "requestsPerClient", and besides
+//
+//	descriptors     connections, of clients and to upstreams, see Limits.SpareDescriptors
+//	waiting         Resolver.MaxWaiting
+//	waitingPerCall  Resolver.MaxWaitingPerCall
+//	bodyTimeout     Route.BodyTimeout
+//	reports         close reports that TunnelClosed was not given, see there
+//
+// What was never reached is not in it. The log is told of each every 10 s at most.
+func (p *Proxy) LimitsHit() map[string]uint64 {
+	p.hits.mu.Lock()
+	defer p.hits.mu.Unlock()
+	return maps.Clone(p.hits.counts)
+}
+
+// A limitError is Error.Err of what is refused by a limit.
+type limitError struct {
+	limit string // its name in LimitsHit
+	tell  bool   // whether to log it
+}
+
+func (e *limitError) Error() string { return "the limit " + e.limit + " is reached" }
+
+// isUntold reports whether an error is about a limit that the log knows of.
+func isUntold(err error) bool {
+	e, ok := errors.AsType[*limitError](err)
+	return ok && !e.tell
+}
+
+// overLimit counts a hit, and returns the answer to it.
+func (p *Proxy) overLimit(limit, reason string, retry time.Duration) *Error {
+	return &Error{Status: http.StatusServiceUnavailable, Reason: reason, RetryAfter: retry,
+		Err: &limitError{limit, p.hits.note(limit)}}
+}

@@ -1,0 +1,67 @@
+package slipswitch
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+const defaultBodyTimeout = time.Minute
+
+var errBodyTimeout = errors.New("the client has sent nothing of the request's body for the route's BodyTimeout")
+
+// bodyTimeout returns how long a client may send nothing of a body; 0: for ever.
+func (r *Route) bodyTimeout(contentType string) time.Duration {
+	switch {
+	case r.BodyTimeout > 0:
+		return r.BodyTimeout
+	case strings.HasPrefix(contentType, "application/grpc"):
+		return 0
+	}
+	return defaultBodyTimeout
+}
+
+// A timedBody is a client's body, of which each part is waited for only so long,
+// be it Middleware that reads it or an upstream: a silent client would hold both
+// for as long as it likes. What is late breaks off the connection's reading, or
+// the stream's.
+type timedBody struct {
+	io.ReadCloser
+	timeout time.Duration
+	silence deadline
+	late    atomic.Bool
+}
+
+func (p *Proxy) timed(w http.ResponseWriter, r *http.Request, route *Route) *timedBody {
+	b := &timedBody{ReadCloser: r.Body, timeout: route.bodyTimeout(r.Header.Get("Content-Type"))}
+	b.silence.expire = func() {
+		b.late.Store(true)
+		p.hits.note("bodyTimeout")
+		http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+	}
+	return b
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	b.silence.arm(b.timeout)
+	n, err := b.ReadCloser.Read(p)
+	b.silence.pause()
+	if err != nil && err != io.EOF && b.isLate() {
+		err = errBodyTimeout
+	}
+	return n, err
+}
+
+// isLate may be called on nil.
+func (b *timedBody) isLate() bool { return b != nil && b.late.Load() }
+
+// end lets the client take its time from here on: the response has begun, and
+// the two may be a conversation. It may be called on nil.
+func (b *timedBody) end() {
+	if b != nil {
+		b.silence.disarm()
+	}
+}
