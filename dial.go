@@ -21,6 +21,7 @@ type dialer struct {
 	ways       [2]dialFunc // to fixed names; to captured ones
 	profiles   map[string]*tls.Config
 	transports map[way]*http.Transport
+	lingering  lingering
 }
 
 // A way is what two upstreams must have in common to share connections.
@@ -230,7 +231,9 @@ func (d *dialer) dialTLS(ctx context.Context, address string, guarded bool, prof
 	return secure, nil
 }
 
+// closeIdle gives back the descriptors that nothing needs now.
 func (d *dialer) closeIdle() {
+	d.lingering.close()
 	for _, transport := range d.transports {
 		transport.CloseIdleConnections()
 	}

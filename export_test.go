@@ -113,3 +113,10 @@ func Taken(p *Proxy) int {
 // Logged returns a channel that is closed when all that was logged so far is with
 // the Logger.
 func Logged(p *Proxy) <-chan struct{} { return p.journal.Done() }
+
+// Lingering returns how many connections wait for an upstream to end them.
+func (p *Proxy) Lingering() int {
+	p.dialer.lingering.mu.Lock()
+	defer p.dialer.lingering.mu.Unlock()
+	return len(p.dialer.lingering.conns)
+}

@@ -37,27 +37,15 @@ var (
 	writers = sync.Pool{New: func() any { return bufio.NewWriter(nil) }}
 )
 
-// release gives back the reader, and resets the connection unless a tunnel has
-// it: after a FIN its port would be blocked for a minute, and tabs of stopped
-// workspaces retry for ever.
-func (h *handshake) release() {
+// release gives back the reader, and parts with the connection unless a tunnel
+// has it.
+func (h *handshake) release(p *Proxy) {
 	h.reader.Reset(nil)
 	readers.Put(h.reader)
 	if !h.opened {
 		h.choice.end()
-		reset(h.conn)
+		p.dialer.lingering.add(h.conn, h.response != nil)
 	}
-}
-
-func reset(conn net.Conn) {
-	under := conn
-	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		under = secure.NetConn()
-	}
-	if tcp, ok := under.(*net.TCPConn); ok {
-		tcp.SetLinger(0)
-	}
-	under.Close()
 }
 
 // shakeHands asks the first upstream that can be reached, and returns its
@@ -95,7 +83,7 @@ func (p *Proxy) shakeHands(r *http.Request, x *exchange, at seat) (*handshake, e
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		h.release()
+		h.release(p)
 		return nil, err
 	}
 	return h, nil

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -53,7 +52,7 @@ func TestHandshakeReachesUpstream(t *testing.T) {
 }
 
 // TestRefusedUpgrade: the upstream's refusal is an ordinary response, the
-// client's connection ends with it, and the upstream's is reset.
+// client's connection ends with it, and so does the upstream's.
 func TestRefusedUpgrade(t *testing.T) {
 	t.Parallel()
 	ends := make(chan error, 100)
@@ -92,8 +91,8 @@ func TestRefusedUpgrade(t *testing.T) {
 		if target := u.only().target(); target != "/a" {
 			t.Errorf("the upstream received %q", target)
 		}
-		if err := receive(t, "the upstream's connection ends", ends); err == nil {
-			t.Error("the upstream's connection ended with a FIN: its port is blocked for a minute")
+		if err := receive(t, "the upstream's connection ends", ends); err != nil {
+			t.Errorf("the upstream's connection ended with %v; want EOF", err)
 		}
 	}
 }
@@ -220,7 +219,8 @@ func TestClientVanishesDuringDial(t *testing.T) {
 	}
 }
 
-// TestClientVanishesDuringHandshake: the upstream's connection ends at once.
+// TestClientVanishesDuringHandshake: the upstream may still answer, and its
+// connection ends if it does not.
 func TestClientVanishesDuringHandshake(t *testing.T) {
 	t.Parallel()
 	asked, ended := make(chan struct{}), make(chan error)
@@ -236,8 +236,8 @@ func TestClientVanishesDuringHandshake(t *testing.T) {
 	client.send(handshake("/a"))
 	receive(t, "the upstream is asked", asked)
 	client.Close()
-	if err := receive(t, "the upstream's connection ends", ended); err == nil || errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("the upstream's connection ended with %v; want a reset", err)
+	if err := receive(t, "the upstream's connection ends", ended); err != nil {
+		t.Errorf("the upstream's connection ended with %v; want EOF", err)
 	}
 }
 

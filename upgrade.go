@@ -92,7 +92,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 		p.fail(w, r, err)
 		return
 	}
-	defer h.release()
+	defer h.release(p)
 	if h.response.StatusCode != http.StatusSwitchingProtocols {
 		p.incoming(h.response.Header, x, h.choice)
 		h.relay(p.responseWriter(w, r, x))
