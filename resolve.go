@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,13 +49,25 @@ type Resolver struct {
 	// Beyond it the answer is 503. Zero: 10,000.
 	MaxWaiting int
 
+	// MaxWaitingPerCall bounds the requests that wait for one call, so that the
+	// crowd at one workspace leaves room for all others. Zero: a tenth of
+	// MaxWaiting.
+	MaxWaitingPerCall int
+
 	calls   singleflight.Group
 	running atomic.Int64 // calls
-	waiting atomic.Int64 // requests
+
+	mu      sync.Mutex
+	waiting int            // requests
+	crowds  map[string]int // of them, those that wait for one call, by its key
 }
 
 // Waiting returns how many requests wait now.
-func (r *Resolver) Waiting() int { return int(r.waiting.Load()) }
+func (r *Resolver) Waiting() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.waiting
+}
 
 func (r *Resolver) timeout() time.Duration {
 	if r.Timeout > 0 {
@@ -70,6 +83,13 @@ func (r *Resolver) maxWaiting() int {
 	return 10_000
 }
 
+func (r *Resolver) maxWaitingPerCall() int {
+	if r.MaxWaitingPerCall > 0 {
+		return r.MaxWaitingPerCall
+	}
+	return max(1, r.maxWaiting()/10)
+}
+
 // leads returns where a match leads: at least one target.
 func (p *Proxy) leads(ctx context.Context, m Match) ([]target, error) {
 	targets, err := m.expandAll()
@@ -79,7 +99,7 @@ func (p *Proxy) leads(ctx context.Context, m Match) ([]target, error) {
 	if p.Resolver == nil {
 		return nil, errors.New("the route is to be resolved, and Proxy.Resolver is nil")
 	}
-	upstream, err := p.Resolver.resolve(ctx, p.life, m)
+	upstream, err := p.Resolver.resolve(ctx, p, m)
 	if err != nil {
 		return nil, resolveError(err)
 	}
@@ -97,19 +117,19 @@ func (p *Proxy) leads(ctx context.Context, m Match) ([]target, error) {
 }
 
 // resolve waits for the call that is in progress, or a new one.
-func (r *Resolver) resolve(ctx, life context.Context, m Match) (Upstream, error) {
+func (r *Resolver) resolve(ctx context.Context, p *Proxy, m Match) (Upstream, error) {
 	values, err := m.captured()
 	if err != nil {
 		return Upstream{}, ErrNotFound
 	}
-	if !r.enter(&r.waiting) {
-		return Upstream{}, errManyWaiting
-	}
-	defer r.waiting.Add(-1)
 	// A route that was changed is another leaf, and the call keeps its leaf's
 	// address from being used again.
 	key := fmt.Sprintf("%p %v", m.leaf, values)
-	answer := r.calls.DoChan(key, func() (any, error) { return r.call(life, m.common()) })
+	if limit := r.enter(key); limit != "" {
+		return Upstream{}, p.overLimit(limit, manyWait, wakeInterval)
+	}
+	defer r.leave(key)
+	answer := r.calls.DoChan(key, func() (any, error) { return r.call(p, m.common()) })
 	select {
 	case result := <-answer:
 		upstream, _ := result.Val.(Upstream)
@@ -119,19 +139,28 @@ func (r *Resolver) resolve(ctx, life context.Context, m Match) (Upstream, error)
 	}
 }
 
-var errManyWaiting = &Error{Status: http.StatusServiceUnavailable, Reason: "too many requests wait", RetryAfter: wakeInterval}
+const manyWait = "too many requests wait"
 
-// enter counts one more, unless there are MaxWaiting already.
-func (r *Resolver) enter(count *atomic.Int64) bool {
-	for {
-		n := count.Load()
-		if n >= int64(r.maxWaiting()) {
-			return false
-		}
-		if count.CompareAndSwap(n, n+1) {
-			return true
-		}
+// enter adds a request that waits, or returns the limit that it is over.
+func (r *Resolver) enter(key string) (limit string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.waiting >= r.maxWaiting():
+		return "waiting"
+	case r.crowds[key] >= r.maxWaitingPerCall():
+		return "waitingPerCall"
 	}
+	r.waiting++
+	count(&r.crowds, key, 1)
+	return ""
+}
+
+func (r *Resolver) leave(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting--
+	count(&r.crowds, key, -1)
 }
 
 // common returns what all matches have that are of the same route and have
@@ -142,12 +171,12 @@ func (m Match) common() Match {
 }
 
 // call asks Resolve. Its context is not a request's: whoever waits may leave.
-func (r *Resolver) call(life context.Context, m Match) (upstream Upstream, err error) {
-	if !r.enter(&r.running) { // of requests that have left
-		return Upstream{}, errManyWaiting
-	}
+func (r *Resolver) call(p *Proxy, m Match) (upstream Upstream, err error) {
 	defer r.running.Add(-1)
-	ctx, cancel := context.WithTimeout(life, r.timeout())
+	if r.running.Add(1) > int64(r.maxWaiting()) { // of requests that have left
+		return Upstream{}, p.overLimit("waiting", manyWait, wakeInterval)
+	}
+	ctx, cancel := context.WithTimeout(p.life, r.timeout())
 	defer cancel()
 	defer func() {
 		if v := recover(); v != nil { // singleflight would end the process

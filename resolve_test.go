@@ -225,7 +225,7 @@ func TestResolverIsBounded(t *testing.T) {
 		<-release
 		return slipswitch.Upstream{URL: u.url}, nil
 	})
-	resolver.MaxWaiting = 2
+	resolver.MaxWaiting, resolver.MaxWaitingPerCall = 2, 2
 	var clients []*peer
 	for range 2 {
 		client := g.dial()
@@ -249,6 +249,48 @@ func TestResolverIsBounded(t *testing.T) {
 	close(release)
 	if a := clients[0].answer("GET"); a.StatusCode != 200 {
 		t.Errorf("got %s", a.Status)
+	}
+}
+
+// TestResolverShares: the crowd at one sleeping workspace keeps nobody from another.
+func TestResolverShares(t *testing.T) {
+	for name, test := range map[string]struct{ all, each, want int }{
+		"a tenth": {50, 0, 5}, "at least one": {5, 0, 1}, "as it is set": {50, 40, 40},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := answering(t, ok("hello", "Connection: close"))
+			release := make(chan struct{})
+			g, resolver := resolving(t, func(_ context.Context, m slipswitch.Match) (slipswitch.Upstream, error) {
+				if m.Capture("1") == "asleep" {
+					<-release
+				}
+				return slipswitch.Upstream{URL: u.url}, nil
+			})
+			resolver.MaxWaiting, resolver.MaxWaitingPerCall = test.all, test.each
+			var crowd []*peer
+			for range test.want {
+				client := g.dial()
+				client.send(request("GET", "/ws/asleep/"))
+				crowd = append(crowd, client)
+			}
+			until(t, "the crowd waits", func() bool { return resolver.Waiting() == test.want })
+			if a := g.get("/ws/asleep/"); a.StatusCode != 503 || a.Header.Get("Retry-After") == "" {
+				t.Errorf("one more: got %s; want 503 with Retry-After", a.Status)
+			}
+			if a := g.get("/ws/awake/"); a.StatusCode != 200 {
+				t.Errorf("another workspace: got %s; want 200", a.Status)
+			}
+			if got := g.LimitsHit(); len(got) != 1 || got["waitingPerCall"] != 1 {
+				t.Errorf("limits hit: %v; want waitingPerCall once", got)
+			}
+			close(release)
+			for _, client := range crowd {
+				if a := client.answer("GET"); a.StatusCode != 200 {
+					t.Errorf("got %s; want 200", a.Status)
+				}
+			}
+			until(t, "none waits", func() bool { return resolver.Waiting() == 0 })
+		})
 	}
 }
 
