@@ -75,7 +75,7 @@
 //
 // If the store's brake holds deletions of a request back, the answer is 202
 // with the reason: all else is done. /v1/status tells under stores, as braked,
-// how many routes of which owner are held, and which are the first of them.
+// how many routes of which owner are held, why, and which are the first of them.
 // POST /v1/confirm, without parameters, makes all deletions that are held now,
 // on all gateways that share the store, and is answered with 204; 409 without a
 // store.

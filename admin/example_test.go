@@ -15,6 +15,7 @@ import (
 func ExampleHandler() {
 	var router slipswitch.Router
 	proxy := &slipswitch.Proxy{Router: &router}
+	router.Validate = proxy.Validate                                                          // what it cannot do is refused when it is put
 	api := httptest.NewServer(&admin.Handler{Router: &router, Proxy: proxy, Token: "s3cret"}) // on 127.0.0.1
 	defer api.Close()
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/slipswitch/slipswitch"
@@ -19,14 +21,22 @@ type plan struct {
 	confirmed uint64
 	position  Position
 	now       time.Time
+	suspicion string // why what a full plan lacks may be an accident; empty: it is meant
 }
 
 // An outcome is what a transaction would make of a plan. It becomes the Sync's
 // state if the router takes the transaction.
 type outcome struct {
 	owners  map[string]*owned
-	entries []int          // for each of the transaction's changes the entry, or -1
+	of      []int          // for each of the transaction's changes the entry, or -1
 	held    map[string]int // by owner, deletions that were not held before
+	deleted map[string]*deletions
+}
+
+// deletions are those of an owner's routes that a plan has made.
+type deletions struct {
+	routes int
+	first  []slipswitch.Key // at most ten, in order
 }
 
 // absences are, by owner, the routes that are in the table and not in the store
@@ -59,7 +69,8 @@ func (s *Sync) apply(batches []Batch) error {
 		}
 		batches = batches[n:]
 	}
-	if s.disordered {
+	if now := time.Now(); s.disordered && now.Sub(s.reordered) >= orderPause {
+		s.reordered = now
 		return errOrder
 	}
 	return nil
@@ -68,17 +79,21 @@ func (s *Sync) apply(batches []Batch) error {
 func (s *Sync) applyPlan(batches []Batch) error {
 	p, err := s.plan(batches)
 	if err != nil {
-		s.position = Position{}
+		s.again = true
 		return err
 	}
 	bad, err := s.change(p)
 	if err != nil {
 		return err
 	}
-	s.disordered = !p.full && s.disordered
+	s.disordered, s.again = !p.full && s.disordered, !p.full && s.again
 	s.quarantine(p, bad)
 	if s.lost != nil {
 		s.log().Info("store: in contact again", "revision", p.position.Revision)
+	}
+	if !s.synced {
+		s.log().Info("store: the routes are there", "routes", s.count(), "revision", p.position.Revision)
+		s.arrived()
 	}
 	s.position, s.contact, s.lost, s.synced = p.position, p.now, nil, true
 	s.known.note(p.activity, p.now)
@@ -91,7 +106,7 @@ func (s *Sync) plan(batches []Batch) (plan, error) {
 	for _, b := range batches {
 		switch {
 		case b.Full:
-			p.full = true
+			p.full, p.suspicion = true, s.suspect(b)
 		case b.Identity != p.position.Identity:
 			return p, fmt.Errorf("store: the source has gone over from %.40q to %.40q", p.position.Identity, b.Identity)
 		case b.Revision < p.position.Revision:
@@ -138,16 +153,13 @@ func (s *Sync) change(p plan) (bad map[int]error, err error) {
 		switch {
 		case err == nil:
 			s.owners = o.owners
-			for owner, n := range o.held {
-				s.log().Warn("store: deletions held back until they are confirmed",
-					"owner", owner, "routes", n, "revision", p.position.Revision, "for", s.brakeTime().String())
-			}
+			s.logDeletions(p, o)
 			return bad, nil
 		case !ok:
 			return nil, err
 		}
 		for _, wrong := range invalid.Routes {
-			i := o.entries[wrong.Index]
+			i := o.of[wrong.Index]
 			if i < 0 {
 				return nil, err
 			}
@@ -156,90 +168,158 @@ func (s *Sync) change(p plan) (bad map[int]error, err error) {
 	}
 }
 
-// fill makes a plan's changes in a transaction.
+// logDeletions tells what a plan has deleted, and what was held back of it.
+func (s *Sync) logDeletions(p plan, o outcome) {
+	for _, owner := range slices.Sorted(maps.Keys(o.deleted)) {
+		d := o.deleted[owner]
+		first := make([]string, len(d.first))
+		for i, key := range d.first {
+			first[i] = key.String()
+		}
+		s.log().Info("store: routes deleted", "revision", p.position.Revision, "owner", owner,
+			"routes", d.routes, "first", strings.Join(first, " "))
+	}
+	for _, owner := range slices.Sorted(maps.Keys(o.held)) {
+		s.log().Warn("store: deletions held back until they are confirmed", "revision", p.position.Revision, "owner", owner,
+			"routes", o.held[owner], "for", s.brakeTime().String(), "because", o.owners[owner].because)
+	}
+}
+
+// A filling makes a plan's changes in a transaction.
+type filling struct {
+	*plan
+	outcome
+	sync    *Sync
+	tx      *slipswitch.Txn
+	bad     map[int]error
+	removed map[record]bool
+	before  *slipswitch.Table
+}
+
 func (s *Sync) fill(tx *slipswitch.Txn, p plan, bad map[int]error) outcome {
-	o := outcome{owners: make(map[string]*owned, len(s.owners)), held: make(map[string]int)}
+	tx.From(fmt.Sprintf("store %s revision %d", s.name(), p.position.Revision))
+	f := filling{plan: &p, sync: s, tx: tx, bad: bad, removed: make(map[record]bool), before: s.Router.Table()}
+	f.owners, f.held = make(map[string]*owned, len(s.owners)), make(map[string]int)
 	for name, owner := range s.owners {
-		o.owners[name] = owner.clone()
+		f.owners[name] = owner.clone()
 	}
-	remove := func(owner *owned, key slipswitch.Key, entry int) {
-		o.entries = append(o.entries, entry)
-		if tx.As(owner.owner).DeleteKey(key) {
-			owner.count--
-		}
-	}
-	put := func(owner *owned, route slipswitch.Route, key slipswitch.Key, entry int) {
-		if !tx.As(owner.owner).Has(key) {
-			owner.count++
-		}
-		o.entries = append(o.entries, entry)
-		tx.As(owner.owner).Put(route)
-	}
-	var disordered map[slipswitch.Key]bool
-	gone := make(absences)
-	if p.full {
-		disordered = s.compare(p, o.owners, gone)
-	} else {
-		for id, i := range p.last {
-			e := &p.entries[i]
-			if e.Route == nil && e.Err == nil && tx.As(o.owners[id.owner].owner).Has(id.key) {
-				gone.add(id, cmp.Or(e.Revision, p.position.Revision))
-			}
-		}
-	}
-	for name, owner := range o.owners {
-		held := len(owner.held)
-		for _, key := range owner.brake(gone[name], p, s.brakeTime()) {
-			remove(owner, key, -1)
-		}
-		if n := len(owner.held) - held; n > 0 {
-			o.held[name] = n
-		}
-	}
-	before := s.Router.Table()
+	disordered := f.absent()
 	anew := make(map[slipswitch.Key]bool) // of the disordered ones, those taken away
 	for i, e := range p.entries {
-		owner := o.owners[e.Owner]
-		_, held := owner.held[e.Key]
 		if disordered[e.Key] && !anew[e.Key] {
 			anew[e.Key] = true
-			for name, owner := range o.owners {
-				if _, there := p.last[record{name, e.Key}]; there {
-					remove(owner, e.Key, -1)
+			for name := range f.owners {
+				id := record{name, e.Key}
+				if _, there := p.last[id]; there {
+					f.remove(id, -1)
 				}
 			}
 		}
-		switch {
-		case held && p.last[record{e.Owner, e.Key}] != i:
-			continue // only how it ends decides whether it is still held
-		case e.Key.Path == "":
-			continue // something unreadable, or that it is gone
-		case bad[i] != nil: // the last good one stays, also if it was to go
-			delete(owner.held, e.Key)
-			if last, ok := before.Of(owner.owner.Name, e.Key); ok && anew[e.Key] {
-				put(owner, *last.Route, e.Key, -1)
-			}
-			continue
-		case e.Route == nil:
-			if !held {
-				remove(owner, e.Key, i)
-			}
-			continue
-		case held: // deleted and put again, behind what other owners have there
-			delete(owner.held, e.Key)
-			remove(owner, e.Key, i)
-		}
-		route := e.Route
-		if s.Route != nil {
-			route = new(*e.Route)
-			s.Route(route)
-		}
-		put(owner, *route, e.Key, i)
+		f.enter(i, e, anew[e.Key])
 	}
 	for _, a := range p.activity {
 		tx.Active(a.Key, a.At)
 	}
-	return o
+	f.countDeletions()
+	return f.outcome
+}
+
+func (f *filling) remove(id record, entry int) {
+	owner := f.owners[id.owner]
+	f.of = append(f.of, entry)
+	if f.tx.As(owner.owner).DeleteKey(id.key) {
+		owner.count--
+		f.removed[id] = true
+	}
+}
+
+func (f *filling) put(id record, route slipswitch.Route, entry int) {
+	owner := f.owners[id.owner]
+	if !f.tx.As(owner.owner).Has(id.key) {
+		owner.count++
+	}
+	f.of = append(f.of, entry)
+	f.tx.As(owner.owner).Put(route)
+}
+
+// absent finds what is not in the store any more, and deletes what the brake
+// lets go of it, but for what a change names. It returns the keys whose owners
+// are to be put anew; see compare.
+func (f *filling) absent() (disordered map[slipswitch.Key]bool) {
+	gone := make(absences)
+	if f.full {
+		disordered = f.sync.compare(*f.plan, f.owners, gone)
+		if f.suspicion == emptied && f.sync.means(gone) {
+			f.suspicion = ""
+		}
+	} else {
+		for id, i := range f.last {
+			e := &f.entries[i]
+			if e.Route == nil && e.Err == nil && f.tx.As(f.owners[id.owner].owner).Has(id.key) {
+				gone.add(id, cmp.Or(e.Revision, f.position.Revision))
+			}
+		}
+	}
+	for name, owner := range f.owners {
+		held := len(owner.held)
+		for _, key := range owner.brake(gone[name], *f.plan, f.sync.brakeTime()) {
+			f.remove(record{name, key}, -1)
+		}
+		if n := len(owner.held) - held; n > 0 {
+			f.held[name] = n
+		}
+	}
+	return disordered
+}
+
+// enter makes one entry's change; anew says that all routes of its key have been
+// taken away.
+func (f *filling) enter(i int, e Entry, anew bool) {
+	id, owner := record{e.Owner, e.Key}, f.owners[e.Owner]
+	_, held := owner.held[e.Key]
+	switch {
+	case held && f.last[id] != i:
+		return // only how it ends decides whether it is still held
+	case e.Key.Path == "":
+		return // something unreadable, or that it is gone
+	case f.bad[i] != nil: // the last good one stays, also if it was to go
+		delete(owner.held, e.Key)
+		if last, ok := f.before.Of(owner.owner.Name, e.Key); ok && anew {
+			f.put(id, *last.Route, -1)
+		}
+		return
+	case e.Route == nil:
+		if !held {
+			f.remove(id, i)
+		}
+		return
+	case held: // deleted and put again, behind what other owners have there
+		delete(owner.held, e.Key)
+		f.remove(id, i)
+	}
+	route := e.Route
+	if f.sync.Route != nil {
+		route = new(*e.Route)
+		f.sync.Route(route)
+	}
+	f.put(id, *route, i)
+}
+
+// countDeletions counts what was removed and is not there again.
+func (f *filling) countDeletions() {
+	f.deleted = make(map[string]*deletions)
+	for id := range f.removed {
+		if f.tx.As(f.owners[id.owner].owner).Has(id.key) {
+			continue
+		}
+		d := f.deleted[id.owner]
+		if d == nil {
+			d = new(deletions)
+			f.deleted[id.owner] = d
+		}
+		d.routes++
+		d.first = addFirst(d.first, id.key)
+	}
 }
 
 // compare compares a full plan with the table: it counts what each owner has,
@@ -295,22 +375,14 @@ type badID struct {
 
 // quarantine notes which entries are bad, and that others are not any more.
 func (s *Sync) quarantine(p plan, bad map[int]error) {
-	if p.full {
-		before := s.bad
-		s.bad = make(map[badID]Quarantined)
-		defer func() {
-			for id, q := range s.bad {
-				if was, ok := before[id]; ok && was.Error == q.Error {
-					q.Since = was.Since
-					s.bad[id] = q
-				}
-			}
-		}()
-	}
 	if len(s.bad) == 0 && len(bad) == 0 {
 		return
 	}
-	s.bad = maps.Clone(s.bad) // Status may have the other
+	before := s.bad
+	s.bad = make(map[badID]Quarantined) // Status may have the other
+	if !p.full {
+		maps.Copy(s.bad, before)
+	}
 	for i, e := range p.entries {
 		id := badID{record: record{e.Owner, e.Key}}
 		if e.Key.Path == "" {
@@ -327,9 +399,16 @@ func (s *Sync) quarantine(p plan, bad map[int]error) {
 			continue
 		}
 		q := Quarantined{Owner: e.Owner, Key: e.Key, Where: e.Where, Error: bad[i].Error(), Since: p.now}
-		if s.bad[id].Error != q.Error {
+		if was := before[id]; was.Error == q.Error {
+			q.Since = was.Since
+		} else {
 			s.log().Warn("store: route in quarantine", "owner", q.Owner, "route", q.Key.String(), "where", q.Where, "error", q.Error)
 		}
 		s.bad[id] = q
+	}
+	for id, q := range before {
+		if _, still := s.bad[id]; !still {
+			s.log().Info("store: route out of quarantine", "owner", q.Owner, "route", q.Key.String(), "where", q.Where)
+		}
 	}
 }

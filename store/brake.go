@@ -14,11 +14,12 @@ import (
 // The brake holds deletions back that look like an accident: an emptied
 // directory, a wrong prefix, a restored backup, all leases lost at once.
 // Additions and changes are never held, and routes may come and go all day: what
-// counts is how many fewer there are than a moment ago. It works for each owner
-// by itself.
+// counts is how many fewer there are than a moment ago, for each owner by
+// itself. Of what a full batch lacks nothing goes if the source looks wrong: see
+// suspect.
 
 const (
-	brakeRoutes = 100              // an owner with fewer has no brake
+	brakeRoutes = 100              // an owner with fewer has no brake, unless the source looks wrong
 	brakeWindow = 10 * time.Second // how long a moment ago may be
 	brakeGrain  = brakeWindow / 100
 )
@@ -29,6 +30,7 @@ type owned struct {
 	count   int      // routes in the router, those with held deletions too
 	moments []moment // of the window, oldest first
 	held    map[slipswitch.Key]heldDeletion
+	because string // why the last of them are
 }
 
 // A moment is a grain long: a table that changes all day has thousands of
@@ -84,7 +86,8 @@ func (o *owned) brake(gone map[slipswitch.Key]uint64, p plan, hold time.Duration
 	lost := most - count + len(absent)
 	switch {
 	case len(absent) == 0:
-	case hold >= 0 && (len(o.held) > 0 || most >= brakeRoutes && 2*lost > most):
+	case hold >= 0 && (len(o.held) > 0 || p.suspicion != "" || most >= brakeRoutes && 2*lost > most):
+		o.because = cmp.Or(p.suspicion, fmt.Sprintf("%d of %d routes would be gone", lost+len(o.held), most))
 		if o.held == nil {
 			o.held = make(map[slipswitch.Key]heldDeletion)
 		}
@@ -107,6 +110,60 @@ func (o *owned) most(now time.Time, count int) int {
 		o.moments[n-1].most = max(o.moments[n-1].most, count)
 	}
 	return slices.MaxFunc(o.moments, func(a, b moment) int { return cmp.Compare(a.most, b.most) }).most
+}
+
+// emptied is the suspicion that does not hold if Apply deletes the last routes.
+const emptied = "the source is empty"
+
+// suspect returns why what a full batch lacks may be missing by accident, be it
+// little; empty: it is meant. The lock is held.
+func (s *Sync) suspect(b Batch) string {
+	switch {
+	case !s.synced:
+		return ""
+	case b.Identity != s.position.Identity:
+		return fmt.Sprintf("the source is another one: %.40q instead of %.40q", b.Identity, s.position.Identity)
+	case b.Revision < s.position.Revision:
+		return fmt.Sprintf("the source has gone back from revision %d to %d", s.position.Revision, b.Revision)
+	case !slices.ContainsFunc(b.Entries, func(e Entry) bool { return e.Route != nil || e.Err != nil }):
+		return emptied
+	}
+	return ""
+}
+
+// mean says that the deletions among changes are asked for, until undo is called.
+func (s *Sync) mean(owner string, changes []slipswitch.Change) (undo func()) {
+	keys, _ := Keys(changes) // they have been checked
+	count := func(n int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for i, key := range keys {
+			if changes[i].Delete == nil {
+				continue
+			}
+			if s.meant == nil {
+				s.meant = make(map[record]int)
+			}
+			id := record{owner, key}
+			if s.meant[id] += n; s.meant[id] == 0 {
+				delete(s.meant, id)
+			}
+		}
+	}
+	count(1)
+	return func() { count(-1) }
+}
+
+// means reports whether Apply is making all these deletions. The lock is held.
+func (s *Sync) means(gone absences) bool {
+	for owner, keys := range gone {
+		for key := range keys {
+			if s.meant[record{owner, key}] == 0 {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (s *Sync) brakeTime() time.Duration {

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/slipswitch/slipswitch"
 	"github.com/slipswitch/slipswitch/store"
 )
 
@@ -300,5 +301,100 @@ func TestBrakeHeldRouteTurnsBad(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.wantCount(1, 0)
+	})
+}
+
+// What only an accident brings about is held back, however few routes there are: a
+// source that is empty after it was not, one that has gone back, or another one
+// in its place.
+func TestBrakeOnSuspicion(t *testing.T) {
+	position := func(identity string, revision uint64) store.Position {
+		return store.Position{Identity: identity, Revision: revision}
+	}
+	for _, tt := range []struct {
+		name    string
+		now     store.Batch
+		routes  int // of 60
+		held    int
+		because string // empty: nothing is held
+	}{
+		{"empty", store.Batch{Position: position("one", 63)}, 60, 60, "the source is empty"},
+		{"said to be empty", store.Batch{Position: position("one", 63), Entries: manyGone("a", 0, 60)}, 60, 60, "the source is empty"},
+		{"wiped", store.Batch{Position: position("one", 1)}, 60, 60, "the source has gone back from revision 62 to 1"},
+		{"restored", store.Batch{Position: position("one", 61), Entries: many("a", 0, 59)}, 60, 1, "the source has gone back from revision 62 to 61"},
+		{"another", store.Batch{Position: position("two", 99), Entries: many("a", 10, 60)}, 60, 10, `the source is another one: "two" instead of "one"`},
+		{"another with all of them", store.Batch{Position: position("two", 9), Entries: many("a", 0, 60)}, 60, 0, ""},
+		{"all but one gone", store.Batch{Position: position("one", 63), Entries: many("a", 0, 1)}, 1, 0, ""},
+		{"unreadable", store.Batch{Position: position("one", 63), Entries: []store.Entry{{Where: "b.yaml", Err: errors.New("broken")}}}, 0, 0, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, &store.Sync{BrakeTime: time.Minute, StallTimeout: time.Hour})
+				r.full(62, many("a", 0, 60)...)
+				tt.now.Full = true
+				r.say(tt.now)
+				r.wantCount(tt.routes, tt.held)
+				because := ""
+				for _, b := range r.Status().Braked {
+					because = b.Because
+				}
+				if because != tt.because {
+					t.Errorf("held because %q; want %q", because, tt.because)
+				}
+				if tt.held == 0 {
+					return
+				}
+				// What is said again after BrakeTime is meant.
+				r.next()
+				r.say(tt.now)
+				r.wantCount(tt.routes-tt.held, 0)
+			})
+		})
+	}
+}
+
+// The same, where the source goes back within a watch.
+func TestBrakeOnBrokenPromise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, new(store.Sync))
+		r.full(62, many("a", 0, 60)...)
+		r.change(5)
+		r.next()
+		if r.from != (store.Position{}) {
+			t.Errorf("watched from %v; want from the beginning", r.from)
+		}
+		r.full(5, many("a", 0, 10)...)
+		r.wantCount(60, 50)
+	})
+}
+
+// Whoever deletes the last routes by Apply means that, also if the source tells
+// each change as a full batch.
+func TestBrakeKnowsWhatIsMeant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sharedScript{script: script{make(chan *watch)}}
+		r := newRigOn(t, s, &s.script, new(store.Sync))
+		r.full(1, many("", 0, 3)...)
+		apply := func(revision uint64, from, to int, left ...store.Entry) error {
+			s.write = func() uint64 { r.full(revision, left...); return revision }
+			var changes []slipswitch.Change
+			for _, e := range many("", from, to) {
+				changes = append(changes, slipswitch.Change{Delete: &e.Key})
+			}
+			_, err := r.Apply(t.Context(), "", changes...)
+			return err
+		}
+		if err := apply(2, 2, 3, many("", 0, 2)...); err != nil {
+			t.Error(err)
+		}
+		if err := apply(3, 1, 2); !errors.Is(err, store.ErrHeld) { // somebody else has deleted the other
+			t.Errorf("got %v; want ErrHeld", err)
+		}
+		r.wantCount(2, 2)
+		r.full(4, many("", 0, 2)...)
+		if err := apply(5, 0, 2); err != nil {
+			t.Error(err)
+		}
+		r.wantCount(0, 0)
 	})
 }

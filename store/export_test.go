@@ -8,3 +8,5 @@ func (s *Sync) Moments(owner string) int {
 	defer s.mu.Unlock()
 	return len(s.owners[owner].moments)
 }
+
+const OrderPause = orderPause

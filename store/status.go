@@ -15,6 +15,9 @@ import (
 
 // A Status is how a Sync stands.
 type Status struct {
+	// Name is Sync.Name, or the source's type.
+	Name string `json:"name"`
+
 	// Position is what of the store the router has.
 	Position
 
@@ -51,6 +54,8 @@ type Quarantined struct {
 type Braked struct {
 	Owner string `json:"owner"`
 	Held  int    `json:"held"` // routes that the store does not have any more
+
+	Because string `json:"because"` // why the last of them are held
 
 	// First are the first ten of them, in order.
 	First []slipswitch.Key `json:"first"`
@@ -104,7 +109,7 @@ func (p *progress) last() (status Status, ended bool, changed <-chan struct{}) {
 
 // tell makes the state of the Sync its status. The lock is held.
 func (s *Sync) tell() {
-	status := Status{Position: s.position, Synced: s.synced, Contact: s.contact}
+	status := Status{Name: s.name(), Position: s.position, Synced: s.synced, Contact: s.contact}
 	if s.lost != nil {
 		status.Error = s.lost.Error()
 	}
@@ -116,7 +121,7 @@ func (s *Sync) tell() {
 		if len(owner.held) == 0 {
 			continue
 		}
-		braked := Braked{Owner: name, Held: len(owner.held), Routes: owner.count}
+		braked := Braked{Owner: name, Held: len(owner.held), Because: owner.because, Routes: owner.count}
 		for key, held := range owner.held {
 			if braked.Since.IsZero() || held.at.Before(braked.Since) {
 				braked.Since = held.at
@@ -128,6 +133,14 @@ func (s *Sync) tell() {
 	}
 	slices.SortFunc(status.Braked, func(a, b Braked) int { return cmp.Compare(a.Owner, b.Owner) })
 	s.progress.set(status)
+}
+
+// count returns how many routes are in the router. The lock is held.
+func (s *Sync) count() (n int) {
+	for _, owner := range s.owners {
+		n += owner.count
+	}
+	return n
 }
 
 // addFirst adds a key to the first ten of all.

@@ -1,11 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,6 +44,10 @@ type Sync struct {
 	Source Source
 	Router *slipswitch.Router
 
+	// Name is what logs, close reports and Status call the source. Empty: its
+	// type.
+	Name string
+
 	// Owner returns the router's owner for the name that the store has: for
 	// limits, or for another name. It must always return the same. Nil: the
 	// owner with that name, without limits.
@@ -54,10 +60,13 @@ type Sync struct {
 	// key must stay.
 	Route func(*slipswitch.Route)
 
-	// BrakeTime is how long deletions are held back that would, at once or
-	// within 10 s, take more than half of at least 100 routes of an owner away;
-	// routes that come meanwhile make up for others. If the source then still
-	// has none of them, they are made. Negative: there is no brake. Zero: 5 min.
+	// BrakeTime is how long deletions are held back that look like an accident:
+	// those that would, at once or within 10 s, take more than half of at least
+	// 100 routes of an owner away (routes that come meanwhile make up for
+	// others); and, however few they are, those of a source that is empty all at
+	// once, has gone back to a lower revision, or is another one than before,
+	// unless Apply has asked for them. If the source then still has none of the
+	// routes, the deletions are made. Negative: there is no brake. Zero: 5 min.
 	BrakeTime time.Duration
 
 	// MaxStale is for how long the table may be used without contact to the
@@ -82,7 +91,7 @@ type Sync struct {
 	progress progress
 
 	logging sync.Once
-	journal *journal.Journal // made by log
+	logger  *slog.Logger // made by log
 
 	mu       sync.Mutex // of what follows
 	position Position
@@ -92,14 +101,19 @@ type Sync struct {
 	lost     error // why the source is not followed; nil: it is
 	synced   bool
 
-	disordered bool // owners of a key may not stand in the store's order
+	disordered bool           // owners of a key may not stand in the store's order,
+	reordered  time.Time      // which was last asked for
+	again      bool           // the source has broken its promises, and must begin anew
+	meant      map[record]int // deletions that Apply is making now
+	arrived    func()         // tells the router that the first routes are there
 
 	known knownActivity
 }
 
 const (
-	minRetry = 100 * time.Millisecond
-	maxRetry = 2 * time.Second
+	minRetry   = 100 * time.Millisecond
+	maxRetry   = 2 * time.Second
+	orderPause = 10 * time.Second // between two errOrder
 )
 
 // Errors that end a watch besides the source's own.
@@ -114,6 +128,12 @@ var (
 // be called once.
 func (s *Sync) Run(ctx context.Context) error {
 	defer s.progress.end()
+	arrived := s.Router.Expect()
+	defer arrived()
+	s.mu.Lock()
+	s.arrived = arrived
+	s.mu.Unlock()
+	s.log().Info("store: waiting for the first routes")
 	var aside sync.WaitGroup
 	defer aside.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -148,7 +168,7 @@ func (s *Sync) Run(ctx context.Context) error {
 func (s *Sync) follow(ctx context.Context) (heard bool, err error) {
 	s.mu.Lock()
 	from := s.position
-	if s.disordered || s.repeat(time.Now()) {
+	if s.again || s.disordered || s.repeat(time.Now()) {
 		from = Position{}
 	}
 	s.mu.Unlock()
@@ -257,8 +277,13 @@ func (s *Sync) stallTimeout() time.Duration {
 
 // log returns what to log to: it never waits, and may be called under locks.
 func (s *Sync) log() *slog.Logger {
-	s.logging.Do(func() { s.journal = journal.New(s.Logger) })
-	return s.journal.Logger
+	s.logging.Do(func() { s.logger = journal.New(s.Logger).With("store", s.name()) })
+	return s.logger
+}
+
+// name returns what people call the source.
+func (s *Sync) name() string {
+	return cmp.Or(s.Name, strings.TrimPrefix(fmt.Sprintf("%T", s.Source), "*"))
 }
 
 // Apply checks changes as [slipswitch.Router.Check] does, writes them to the
@@ -293,6 +318,7 @@ func (s *Sync) applyBy(ctx context.Context, had Position, write func(context.Con
 	if err := s.Router.Check(s.owner(owner), changes...); err != nil {
 		return 0, err
 	}
+	defer s.mean(owner, changes)()
 	if revision, err = write(ctx, owner, changes...); err != nil {
 		return 0, err
 	}

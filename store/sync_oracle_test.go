@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/slipswitch/slipswitch/store"
 )
@@ -138,6 +139,7 @@ func agreeWithOracle(t *testing.T, random *rand.Rand, unreadable bool) {
 		r.batches <- store.Batch{Position: store.Position{Identity: "one", Revision: revision}, Full: true, Entries: naive.entries()}
 	}
 	for revision := uint64(1); revision < 300; {
+		time.Sleep(store.OrderPause)
 		some := 1 + random.IntN(4) // so that they are coalesced
 		if unreadable {
 			some = 1 // or what the Sync asks for again leaves out last good ones

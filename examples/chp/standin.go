@@ -56,6 +56,7 @@ func newStandIn(o *options) (*standIn, error) {
 		TunnelClosed: func(r slipswitch.CloseReport) { s.log.Info("socket closed", slog.Any("", r)) },
 		Logger:       s.log,
 	}
+	s.router.Validate = s.proxy.Validate
 	if o.storage != "" {
 		if s.storage, err = openStorage(o.storage, &s.router, o.route, s.log); err != nil {
 			return nil, err

@@ -54,7 +54,7 @@ func openStorage(spec string, router *slipswitch.Router, route func(*slipswitch.
 	name, _ := os.Hostname()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &storage{opened: opened, stop: cancel, sync: &store.Sync{
-		Source: opened, Router: router, Route: route, Gateway: name, Logger: log,
+		Source: opened, Router: router, Name: spec, Route: route, Gateway: name, Logger: log,
 		BrakeTime: -1, // a hub that says DELETE means it, as often as it says so
 	}}
 	s.ended.Go(func() { s.sync.Run(ctx) })

@@ -54,6 +54,7 @@ func newGateway(ctx context.Context, s *settings) (*gateway, error) {
 		g.proxy.TunnelValue = g.demo.TunnelValue
 		g.proxy.Resolver = &slipswitch.Resolver{Resolve: g.demo.Resolve}
 	}
+	g.router.Validate = g.proxy.Validate
 	g.public = &http.Server{
 		Handler:           g.lastRequests(g.proxy),
 		ReadHeaderTimeout: 10 * time.Second,

@@ -97,7 +97,7 @@ func openStores(start context.Context, settings *settings, router *slipswitch.Ro
 			s.close()
 			return nil, err
 		}
-		sync := &store.Sync{Source: opened, Router: router, Gateway: settings.name, MaxStale: settings.maxStale, Logger: log}
+		sync := &store.Sync{Source: opened, Router: router, Name: spec, Gateway: settings.name, MaxStale: settings.maxStale, Logger: log}
 		if i > 0 { // its owners are others, whatever they are called there
 			sync.Owner = func(name string) *slipswitch.Owner {
 				return &slipswitch.Owner{Name: strings.TrimSuffix(spec+" "+name, " ")}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +18,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/slipswitch/slipswitch"
 	"github.com/slipswitch/slipswitch/examples/internal/programtest"
+	"github.com/slipswitch/slipswitch/store"
 	"github.com/slipswitch/slipswitch/store/boltstore"
 )
 
@@ -281,5 +284,59 @@ func TestTwoStores(t *testing.T) {
 	})
 	if !has("/mine", "/team")() {
 		t.Errorf("a wrong route took itself away, or more: %v", p.routes())
+	}
+}
+
+// What this gateway cannot do is refused, by REST and in files alike, and says
+// what to do.
+func TestRefusesWhatItCannotDo(t *testing.T) {
+	directory := t.TempDir()
+	file := "- path: /file\n  upstreams: ['https://127.0.0.1:9']\n  tlsProfile: inside\n"
+	if err := os.WriteFile(filepath.Join(directory, "team.yaml"), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "-store=memory", "-store=file:"+directory)
+	for _, tt := range []struct {
+		route slipswitch.Route
+		want  string
+	}{
+		{slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("https://127.0.0.1:9"), TLSProfile: "inside"}, "must be left out: this gateway has no TLS profiles"},
+		{slipswitch.Route{Path: "/a", Resolve: true}, "must be false: this gateway has no Resolver; name the upstreams"},
+	} {
+		status, err := p.call("PUT", "/v1/route?path=/a", tt.route, nil)
+		if status != http.StatusBadRequest || !strings.Contains(fmt.Sprint(err), tt.want) {
+			t.Errorf("%+v: got %d, %v; want 400: %s", tt.route, status, err, tt.want)
+		}
+	}
+	programtest.Eventually(t, "the file's route is in quarantine", func() bool {
+		var status struct{ Stores []store.Status }
+		p.must("GET", "/v1/status", nil, &status)
+		q := status.Stores[1].Quarantined
+		return len(q) == 1 && q[0].Error == "tlsProfile must be left out: this gateway has no TLS profiles"
+	})
+	if len(p.routes()) != 0 {
+		t.Errorf("the gateway has %v", p.routes())
+	}
+}
+
+// A gateway whose store cannot be reached yet says so, and has nobody believe
+// that there is no such route.
+func TestStoreNotThereYet(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	url := "http://" + silent.Addr().String()
+	p := start(t, "-store=memory", "-store=etcd:"+url)
+	p.put(slipswitch.Route{Path: "/there", Upstreams: slipswitch.To(newIDE(t).URL)})
+	if waiting := p.await("store: waiting for the first routes", func(l logLine) bool { return l["store"] == "etcd:"+url }); waiting["level"] != "INFO" {
+		t.Errorf("logged %v", waiting)
+	}
+	for path, want := range map[string]int{"/there/": 200, "/not": 503} {
+		response, body, err := p.get(path)
+		if err != nil || response.StatusCode != want || want == 503 && response.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: got %v, %v %s; want %d", path, response, err, body, want)
+		}
 	}
 }

@@ -131,8 +131,14 @@ func TestFiles(t *testing.T) {
 		}
 	}
 	r.write("a.yaml", "[]")
+	r.want([]string{":/a=3"}, []string{"b.json:1"})
+	// The last file is gone: that may be an accident.
 	if err := os.Remove(filepath.Join(r.dir, "b.json")); err != nil {
 		t.Fatal(err)
+	}
+	r.want([]string{":/a=3"}, nil)
+	if err := r.Confirm(t.Context()); err != nil {
+		t.Error(err)
 	}
 	r.want(nil, nil)
 }

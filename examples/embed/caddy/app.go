@@ -59,7 +59,7 @@ func (a *App) join(h *Handler, trusted []netip.Prefix) error {
 		changes[i].Put = &w.routes[i]
 		keys[w.routes[i].Key()] = true
 	}
-	if err := new(slipswitch.Router).Check(configured, changes...); err != nil {
+	if err := (&slipswitch.Router{Validate: able}).Check(configured, changes...); err != nil {
 		return err
 	}
 	if len(keys) < len(w.routes) {

@@ -46,11 +46,16 @@ type shared struct {
 }
 
 func newShared() (caddy.Destructor, error) {
-	return &shared{
+	s := &shared{
 		log:     slog.New(currentLog{}),
 		proxies: make(map[string]*slipswitch.Proxy),
-	}, nil
+	}
+	s.router.Validate = able
+	return s, nil
 }
+
+// able refuses what none of our proxies can do.
+func able(r *slipswitch.Route) error { return new(slipswitch.Proxy).Validate(r) }
 
 // proxy returns the Proxy with these settings, which a Proxy keeps for life.
 // Each lives as long as what is shared, and its sockets with it.
@@ -137,7 +142,7 @@ func (s *shared) open(data string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop, s.synced = cancel, make(chan struct{})
 	s.sync = &store.Sync{
-		Source: s.store, Router: &s.router, Logger: s.log,
+		Source: s.store, Router: &s.router, Name: "bolt:" + data, Logger: s.log,
 		BrakeTime: -1, // nobody but REST writes to the file: what it deletes is meant
 	}
 	go func() {
