@@ -7,6 +7,12 @@ import (
 	"github.com/slipswitch/slipswitch"
 )
 
+// whys are the reasons that reports have.
+var whys = []slipswitch.Why{
+	slipswitch.WhyIdle, slipswitch.WhyStall, slipswitch.WhyLife, slipswitch.WhyPing, slipswitch.WhyLinger, slipswitch.WhyRouteDeleted,
+	slipswitch.WhyUpstreamRemoved, slipswitch.WhyDrain, slipswitch.WhyShutdown, slipswitch.WhyAdmin, slipswitch.WhyLoginExpired,
+}
+
 // listCloses answers GET /v1/closes.
 func (h *Handler) listCloses(w http.ResponseWriter, r *http.Request) *problem {
 	query, wrong := parameters(r, "limit", "host", "path", "upstream", "client", "by", "why")
@@ -21,15 +27,30 @@ func (h *Handler) listCloses(w http.ResponseWriter, r *http.Request) *problem {
 	if wrong != nil {
 		return wrong
 	}
-	by, why, client := slipswitch.By(query.Get("by")), slipswitch.Why(query.Get("why")), query.Get("client")
+	by, wrong := oneOf(query, "by", slipswitch.ByClient, slipswitch.ByUpstream, slipswitch.ByGateway)
+	if wrong != nil {
+		return wrong
+	}
+	why, wrong := oneOf(query, "why", whys...)
+	if wrong != nil {
+		return wrong
+	}
+	isClient, wrong := clientFilter(query)
+	if wrong != nil {
+		return wrong
+	}
+	isUpstream, wrong := upstreamFilter(query)
+	if wrong != nil {
+		return wrong
+	}
 	list := struct {
 		Closes []slipswitch.CloseReport `json:"closes"` // the newest first
 		Bursts []slipswitch.Burst       `json:"bursts"`
 	}{[]slipswitch.CloseReport{}, []slipswitch.Burst{}}
 	if h.Proxy != nil {
 		for _, c := range slices.Backward(h.Proxy.Closes()) {
-			if len(list.Closes) < limit && keys.matches(c.Route) && isUpstream(c.Upstream, query.Get("upstream")) &&
-				(by == "" || c.By == by) && (why == "" || c.Why == why) && (client == "" || c.Client == client) {
+			if len(list.Closes) < limit && keys.matches(c.Route) && isUpstream(c.Upstream) &&
+				(by == "" || c.By == by) && (why == "" || c.Why == why) && isClient(c.Client) {
 				c.Opened, c.Closed, c.LastData, c.LastActive = c.Opened.UTC(), c.Closed.UTC(), c.LastData.UTC(), c.LastActive.UTC()
 				list.Closes = append(list.Closes, c)
 			}

@@ -16,6 +16,10 @@
 //	GET    /livez        200: the program runs
 //	GET    /readyz       200: send it traffic; 503: do not, it drains or is short of descriptors
 //
+// A query parameter that is unknown, given twice or not a value that it can have
+// is answered with 400, and so is one without a value, but for host, owner, after
+// and reason.
+//
 // # Routes
 //
 // /v1/route takes the address of a route as query parameters: host (left out
@@ -83,7 +87,8 @@
 // # Tunnels
 //
 // /v1/tunnels takes limit, after, host and path as /v1/routes does, id, upstream
-// (a URL or host:port) and client (an address); and sort, which is opened, bytes,
+// (a URL or host:port) and client (an address, unix, unknown or an identifier
+// such as _hidden); and sort, which is opened, bytes,
 // lastData or lastActive, with - in front for the greatest first: of a sorted
 // list there is only one page.
 //

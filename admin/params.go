@@ -2,7 +2,9 @@ package admin
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -13,8 +15,9 @@ import (
 )
 
 // parameters returns a request's query. Each parameter must be one of known,
-// and none but label may be given twice: a filter that is misspelt must not
-// mean "all".
+// none but label may be given twice, and of those that mayBeEmpty does not list
+// each must have a value: a filter that is misspelt, or a variable that a script
+// has not set, must not mean "all".
 func parameters(r *http.Request, known ...string) (url.Values, *problem) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -27,9 +30,17 @@ func parameters(r *http.Request, known ...string) (url.Values, *problem) {
 		if len(values) > 1 && name != "label" {
 			return nil, badRequest(name, values[1], "must be given only once")
 		}
+		if slices.Contains(values, "") && !slices.Contains(mayBeEmpty, name) {
+			return nil, badRequest(name, "", "must have a value, or be left out")
+		}
 	}
 	return query, nil
 }
+
+// mayBeEmpty are the parameters whose empty value says something: routes for any
+// host, of the owner without a name, from the first one on; a Close frame without
+// a reason of one's own.
+var mayBeEmpty = []string{"host", "owner", "after", "reason"}
 
 // address returns the key that the parameters host, path and exact name.
 func address(query url.Values) (slipswitch.Key, *problem) {
@@ -37,7 +48,7 @@ func address(query url.Values) (slipswitch.Key, *problem) {
 	if !strings.HasPrefix(key.Path, "/") {
 		return key, badRequest("path", key.Path, "must be the path of a route, and begin with /")
 	}
-	if exact := query.Get("exact"); exact != "" {
+	if exact := query.Get("exact"); query.Has("exact") {
 		var err error
 		if key.Exact, err = strconv.ParseBool(exact); err != nil {
 			return key, badRequest("exact", exact, "must be true or false")
@@ -56,6 +67,46 @@ func pageLimit(query url.Values) (int, *problem) {
 		return 0, badRequest("limit", query.Get("limit"), "must be a number from 1 to 1000")
 	}
 	return limit, nil
+}
+
+// oneOf returns the parameter, which must be one of the values there are; empty
+// if it is left out.
+func oneOf[V ~string](query url.Values, name string, values ...V) (V, *problem) {
+	value := V(query.Get(name))
+	if value != "" && !slices.Contains(values, value) {
+		return "", badRequest(name, string(value), fmt.Sprintf("must be one of %q", values))
+	}
+	return value, nil
+}
+
+// clientFilter selects clients by the parameter client: an address in whatever
+// spelling, or what stands for one in reports: unix, unknown, or the identifier
+// that a trusted proxy has for it (RFC 7239 §6.3).
+func clientFilter(query url.Values) (func(client string) bool, *problem) {
+	text := query.Get("client")
+	addr, err := netip.ParseAddr(strings.Trim(text, "[]"))
+	switch {
+	case text == "":
+		return func(string) bool { return true }, nil
+	case err == nil:
+		text = addr.Unmap().String()
+	case text != "unix" && text != "unknown" && text[0] != '_':
+		return nil, badRequest("client", text, "must be an address such as 10.0.0.7, without port, or unix, unknown or an identifier such as _hidden")
+	}
+	return func(client string) bool { return client == text }, nil
+}
+
+// upstreamFilter selects the URLs of upstreams by the parameter upstream.
+func upstreamFilter(query url.Values) (func(url string) bool, *problem) {
+	text := query.Get("upstream")
+	_, authority, ok := strings.Cut(text, "://")
+	if !ok {
+		authority = text
+	}
+	if text != "" && !strings.HasPrefix(text, "unix:") && (authority == "" || strings.ContainsAny(authority, "/?#@ ")) {
+		return nil, badRequest("upstream", text, "must be a URL without path, or host:port, as http://10.0.0.7:8080 or 10.0.0.7:8080")
+	}
+	return func(url string) bool { return text == "" || url == text || strings.HasSuffix(url, "://"+text) }, nil
 }
 
 // A keyFilter selects keys by the parameters host and path.

@@ -93,8 +93,10 @@ func routeFilter(query url.Values) (func(slipswitch.Entry) bool, *problem) {
 		}
 	}
 	anyOwner, owner := !query.Has("owner"), query.Get("owner")
-	upstream := query.Get("upstream")
-	is := func(url string) bool { return isUpstream(url, upstream) }
+	isUpstream, wrong := upstreamFilter(query)
+	if wrong != nil {
+		return nil, wrong
+	}
 	return func(e slipswitch.Entry) bool {
 		if !anyOwner && e.Owner != owner || !keys.matches(e.Route.Key()) {
 			return false
@@ -105,7 +107,7 @@ func routeFilter(query url.Values) (func(slipswitch.Entry) bool, *problem) {
 				return false
 			}
 		}
-		if upstream != "" && !slices.ContainsFunc(e.Upstreams(), is) {
+		if query.Has("upstream") && !slices.ContainsFunc(e.Upstreams(), isUpstream) {
 			return false
 		}
 		return since.IsZero() || lastActive(e).Before(since)

@@ -119,17 +119,18 @@ func tunnelFilter(query url.Values) (func(*slipswitch.Tunnel) bool, *problem) {
 			return nil, badRequest("id", text, "must be that of a tunnel")
 		}
 	}
-	upstream, client := query.Get("upstream"), query.Get("client")
+	isClient, wrong := clientFilter(query)
+	if wrong != nil {
+		return nil, wrong
+	}
+	isUpstream, wrong := upstreamFilter(query)
+	if wrong != nil {
+		return nil, wrong
+	}
 	return func(t *slipswitch.Tunnel) bool {
 		return (id == 0 || t.ID() == id) && keys.matches(t.Route()) &&
-			(client == "" || t.Client() == client) && isUpstream(t.Upstream(), upstream)
+			isClient(t.Client()) && isUpstream(t.Upstream())
 	}, nil
-}
-
-// isUpstream reports whether a URL is the upstream that a parameter names; an
-// empty one names all.
-func isUpstream(url, parameter string) bool {
-	return parameter == "" || url == parameter || strings.HasSuffix(url, "://"+parameter)
 }
 
 // closeTunnels answers DELETE /v1/tunnels.
@@ -148,8 +149,8 @@ func (h *Handler) closeTunnels(w http.ResponseWriter, r *http.Request) *problem 
 	code := uint64(1001)
 	if text := query.Get("code"); query.Has("code") {
 		var err error
-		if code, err = strconv.ParseUint(text, 10, 16); err != nil {
-			return badRequest("code", text, "must be a WebSocket close code")
+		if code, err = strconv.ParseUint(text, 10, 16); err != nil || !sendable(code) {
+			return badRequest("code", text, "must be 1000 to 1003, 1007 to 1014, or 3000 to 4999")
 		}
 	}
 	reason := query.Get("reason")
@@ -180,9 +181,14 @@ func (h *Handler) closeTunnels(w http.ResponseWriter, r *http.Request) *problem 
 		}
 	}
 	if err != nil {
-		return badRequest("code", query.Get("code"), "must be 1000 to 1003, 1007 to 1014, or 3000 to 4999")
+		return badRequest("code", query.Get("code"), err.Error())
 	}
 	h.audit(r.Context(), slog.LevelInfo, slog.Int("tunnels", closing.Closing))
 	writeJSON(w, http.StatusAccepted, closing)
 	return nil
+}
+
+// sendable reports whether an endpoint may send a close code (RFC 6455 §7.4).
+func sendable(code uint64) bool {
+	return code >= 1000 && code <= 1003 || code >= 1007 && code <= 1014 || code >= 3000 && code <= 4999
 }

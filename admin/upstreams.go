@@ -24,13 +24,17 @@ func (h *Handler) listUpstreams(w http.ResponseWriter, r *http.Request) *problem
 	if wrong != nil {
 		return wrong
 	}
+	isUpstream, wrong := upstreamFilter(query)
+	if wrong != nil {
+		return wrong
+	}
 	page := struct {
 		Upstreams []*upstreamItem `json:"upstreams"`
 		Next      string          `json:"next,omitempty"`
 	}{Upstreams: []*upstreamItem{}}
 	uses := h.upstreams()
 	for _, upstream := range slices.Sorted(maps.Keys(uses)) {
-		if upstream <= query.Get("after") || !isUpstream(upstream, query.Get("upstream")) {
+		if upstream <= query.Get("after") || !isUpstream(upstream) {
 			continue
 		}
 		if len(page.Upstreams) == limit {

@@ -31,12 +31,8 @@ const maxWait = 30 * time.Second
 
 // waitsForAll reads the parameter wait.
 func waitsForAll(query url.Values) (bool, *problem) {
-	switch wait := query.Get("wait"); wait {
-	case "", "all":
-		return wait == "all", nil
-	default:
-		return false, badRequest("wait", wait, "must be all, or left out")
-	}
+	wait, wrong := oneOf(query, "wait", "all")
+	return wait != "", wrong
 }
 
 // lasts reads the parameter ttl.
