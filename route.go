@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// MaxRoute is how long a route may be as JSON, in bytes.
-const MaxRoute = 64 << 10
+// MaxRoute is how long a route may be as JSON, in bytes. Most of it can be Meta.
+const MaxRoute = 1 << 20
 
 // A Route leads from a host and path to upstreams. It is plain data: it can be
 // compared, copied, and sent as JSON, in which durations are texts such as

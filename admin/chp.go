@@ -158,15 +158,19 @@ func (h *Handler) chpDelete(w http.ResponseWriter, r *http.Request, key slipswit
 	return nil
 }
 
+// slashes are how a slash is spelt in a path of the API, whose clients may encode
+// a route's whole path as one segment.
+var slashes = strings.NewReplacer("%2F", "/", "%2f", "/")
+
 // chpKey returns the key for a percent-encoded path of the API. All spellings
 // of a path become one, in which the route is kept.
 func (h *Handler) chpKey(path string) (slipswitch.Key, error) {
 	if plain, err := url.PathUnescape(path); err != nil || !utf8.ValidString(plain) {
 		return slipswitch.Key{}, errors.New("the path must be percent-encoded UTF-8")
 	}
-	key := slipswitch.Key{Path: cmp.Or(path, "/")}
+	key := slipswitch.Key{Path: cmp.Or(slashes.Replace(path), "/")}
 	if h.CHPHostRouting && key.Path != "/" {
-		host, below, _ := strings.Cut(path[1:], "/")
+		host, below, _ := strings.Cut(key.Path[1:], "/")
 		key.Host, _ = url.PathUnescape(host)
 		key.Path = "/" + below
 	}
@@ -177,7 +181,8 @@ func (h *Handler) chpKey(path string) (slipswitch.Key, error) {
 }
 
 // chpPath returns the path under which the API shows an entry: unescaped, but
-// for a slash inside of a segment. It is false for what is not in the view.
+// for a slash inside of a segment, which only other sources put. It is false for
+// what is not in the view.
 func (h *Handler) chpPath(e slipswitch.Entry) (path string, ok bool) {
 	if e.Owner != chpOwner || e.Route.Exact || e.Route.Host != "" && !h.CHPHostRouting {
 		return "", false

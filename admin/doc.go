@@ -113,9 +113,9 @@
 // the prefix routes of the owner "chp", for any host. (With
 // Handler.CHPHostRouting the first segment of a path is the host.) It shows the
 // held ones too, since who cannot find what he put puts it again for ever; only
-// /v1/routes tells the difference. Of a path the segments are unescaped, but a
-// slash inside of one is always shown as %2F. JSON keys other than target are
-// kept in the route's Meta and come back.
+// /v1/routes tells the difference. Paths are shown unescaped, and %2F in one
+// is a slash. JSON keys other than target are kept in the route's Meta and come
+// back.
 //
 // # Who may ask
 //

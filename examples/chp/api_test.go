@@ -143,6 +143,28 @@ func apiNames(d *driver) {
 	}
 }
 
+// Clients may encode a whole path as one segment: the slashes are the same.
+func apiSlashes(d *driver) {
+	d.rest(201, "POST", d.route("/slashes%2Fa%2fb"), fmt.Sprintf(`{"target":%q}`, d.target.url()))
+	if got := d.data("/slashes/a/b")["target"]; got != d.target.url() {
+		d.Errorf("got target %v; want %s", got, d.target.url())
+	}
+	if got, want := d.saw(d.get(200, "/slashes/a/b/c").body).URI, d.forwarded("/slashes/a/b", "/c"); got != want {
+		d.Errorf("forwarded as %s; want %s", got, want)
+	}
+	d.rest(204, "DELETE", d.route("/slashes%2Fa/b"), "")
+	d.rest(404, "GET", d.route("/slashes/a/b"), "")
+}
+
+func apiMuchData(d *driver) {
+	much := strings.Repeat("much ", 40_000)
+	d.rest(201, "POST", d.route("/much"), fmt.Sprintf(`{"target":%q,"much":%q}`, d.target.url(), much))
+	if d.data("/much")["much"] != much {
+		d.Errorf("%d bytes of data have not come back", len(much))
+	}
+	d.rest(204, "DELETE", d.route("/much"), "")
+}
+
 func apiMethods(d *driver) {
 	d.put("/methods", d.target.url())
 	for _, method := range []string{"PUT", "PATCH", "OPTIONS"} {

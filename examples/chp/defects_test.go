@@ -80,6 +80,18 @@ func TestDefects(t *testing.T) {
 		{"a malformed % in a request", func(d *driver) string {
 			return d.raw(d.public, "GET /%zz HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
 		}, "400", "500"},
+		{"%00 in a request, and in the API", func(d *driver) string {
+			d.put("/zero", d.target.url())
+			got, err := d.ask(d.api, "POST", "/api/routes/zero%00x", fmt.Sprintf(`{"target":%q}`, d.target.url()), map[string]string{"Authorization": "token secret"})
+			if err != nil {
+				return err.Error()
+			}
+			return fmt.Sprint(d.raw(d.public, "GET /zero/a%00b HTTP/1.1\r\nHost: "+host+"\r\n\r\n"), " ", got.StatusCode)
+		}, "400 400", "200 201"},
+		{"%2F in a request, as it divides", func(d *driver) string {
+			d.put("/divided/a", d.target.url())
+			return d.raw(d.public, "GET /divided%2Fa HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
+		}, "404", "200"},
 		{"--insecure has no effect", func(d *driver) string {
 			d.put("/insecure", startTarget(d, "secure", "", true).url())
 			return d.raw(d.public, "GET /insecure/ HTTP/1.1\r\nHost: "+host+"\r\n\r\n")

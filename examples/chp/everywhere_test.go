@@ -20,6 +20,8 @@ func everywhere() []check {
 		{"API: target missing", apiNoTarget},
 		{"API: inactive_since", apiInactive},
 		{"API: names with escapes", apiNames},
+		{"API: escaped slashes", apiSlashes},
+		{"API: much data", apiMuchData},
 		{"API: other methods", apiMethods},
 		{"API: other paths", apiOthers},
 		{"API: token", apiToken},
