@@ -1,57 +1,10 @@
 package slipswitch
 
 import (
-	"io"
 	"maps"
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"time"
 )
-
-// A clientBody is the body of an HTTP/1 request, which an upstream may answer
-// before it is read to its end. The server would then read, and drop, up to
-// 256 KiB out of the middle of it before it lets the response go, unless the
-// connection is to end with that. (Full duplex is no way: golang/go#68560.) And
-// nobody may be reading any more when the handler returns: the server would
-// wait for ever for a read that reaches the end meanwhile.
-type clientBody struct {
-	io.ReadCloser
-	eof    atomic.Bool
-	linger time.Duration // how long the client may go on sending
-	mu     sync.Mutex    // held by a read
-	left   bool
-}
-
-// lingerTimeout is for a client that was answered early: it could not read the
-// answer if it were reset.
-const lingerTimeout = 5 * time.Second
-
-func (b *clientBody) Read(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.left {
-		return 0, http.ErrBodyReadAfterClose
-	}
-	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		b.eof.Store(true)
-	}
-	return n, err
-}
-
-func (b *clientBody) unread() bool { return b != nil && !b.eof.Load() }
-
-// leave ends all reading, at once or, behind a whole response, when the client
-// has lingered.
-func (b *clientBody) leave(controller *http.ResponseController) {
-	if b.unread() {
-		controller.SetReadDeadline(time.Now().Add(b.linger))
-	}
-	b.mu.Lock()
-	b.left = true
-	b.mu.Unlock()
-}
 
 // A responseWriter bounds how long a client may take nothing, and keeps what
 // Middleware has put in the header over an interim response, after which
@@ -62,7 +15,6 @@ func (b *clientBody) leave(controller *http.ResponseController) {
 type responseWriter struct {
 	http.ResponseWriter
 	x       *exchange
-	body    *clientBody // nil: none
 	before  http.Header // from Middleware; nil: nothing
 	confine bool        // interim responses carry nothing but links
 	interim bool        // the last header written was interim
@@ -111,9 +63,6 @@ func (w *responseWriter) WriteHeader(status int) {
 	} else {
 		w.begun = true
 		header := w.Header()
-		if w.body.unread() {
-			header.Set("Connection", "close")
-		}
 		if _, said := header["Content-Type"]; w.x.untyped && !said {
 			header["Content-Type"] = nil // or the server would guess: what was uploaded as nothing is no page
 		}
@@ -132,18 +81,21 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// FlushError is what http.ResponseController calls. Where the innermost writer
-// cannot flush, those around it are not asked to: echo's panics, and that on a
-// timer's goroutine would end the process.
+// FlushError is what http.ResponseController calls.
 func (w *responseWriter) FlushError() error {
-	switch innermost(w.ResponseWriter).(type) {
-	case http.Flusher, interface{ FlushError() error }:
-	default:
-		return http.ErrNotSupported
-	}
 	w.stall.arm(w.timeout)
 	defer w.stall.pause()
-	return http.NewResponseController(w.ResponseWriter).Flush()
+	return flush(w.ResponseWriter)
+}
+
+// flush flushes a writer. Where the innermost one cannot flush, those around it
+// are not asked to: echo's panics.
+func flush(w http.ResponseWriter) error {
+	switch innermost(w).(type) {
+	case http.Flusher, interface{ FlushError() error }:
+		return http.NewResponseController(w).Flush()
+	}
+	return http.ErrNotSupported
 }
 
 // innermost returns what a writer wraps, as http.ResponseController finds it.
@@ -162,13 +114,7 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 // to count its length; and one that Proxy.ErrorHandler has not written, to
 // whoever is in front of the Proxy.
 func (w *responseWriter) end() {
-	if w.body.unread() {
-		w.body.linger = lingerTimeout
-		if !w.begun {
-			w.Header().Set("Connection", "close")
-		}
-	}
-	if w.written > 2048 || w.begun && w.body.unread() {
+	if w.written > 2048 {
 		w.FlushError()
 	}
 	w.stall.disarm()

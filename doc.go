@@ -49,6 +49,26 @@
 // where a prefix is stripped, X-Forwarded-Prefix are set. Host is passed on.
 // All of this is the same for plain requests and for upgrades.
 //
+// # HTTP/1 connections
+//
+// A client that is answered before it has sent all, by the Proxy, Middleware or
+// the upstream, can read the answer whatever it sends meanwhile: the connection
+// ends in stages (RFC 9112 §9.6). The answer says Connection: close; then the
+// Proxy hijacks the connection, closes its half, and drops what comes until the
+// client closes, up to 256 MiB, for at most 30 s, and 5 s after the last byte. So
+// http.Server's ConnState sees these connections as hijacked. A body of up to 256
+// KiB that has come with its head is read instead, and the connection goes on.
+//
+// A request with both Content-Length and Transfer-Encoding, or with HTTP/1.0 and
+// Transfer-Encoding, must be the last of its connection (RFC 9112 §6.1).
+// http.Server deletes these fields before a handler sees them, so the Proxy
+// closes the connection after each request that may have had them: all that are
+// chunked, and all of HTTP/1.0. Other clients' connections are kept.
+//
+// http.Server itself answers what cannot be parsed, without asking the Proxy: an
+// empty line before a request line is 400, though RFC 9112 §2.2 would skip it,
+// and a transfer coding other than chunked is 501.
+//
 // # What holds
 //
 //  1. A route change never touches a tunnel, or a request in flight, that is

@@ -115,6 +115,7 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	switch e.Status {
 	case http.StatusUpgradeRequired:
 		header.Set("Sec-WebSocket-Version", "13")
+		header.Set("Connection", "upgrade") // Upgrade is for the next hop (RFC 9110 §7.8)
 		header.Set("Upgrade", "websocket")
 	case http.StatusMethodNotAllowed:
 		header.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")

@@ -80,11 +80,6 @@ func (p *Proxy) forwardHTTP(w http.ResponseWriter, r *http.Request, x *exchange)
 		}
 	}
 	out := p.responseWriter(w, r, x)
-	if r.ContentLength != 0 && r.ProtoMajor == 1 {
-		out.body = &clientBody{ReadCloser: r.Body}
-		r.Body = out.body
-		defer out.body.leave(http.NewResponseController(w))
-	}
 	whole := false
 	defer func() {
 		if !whole { // it panics
@@ -179,6 +174,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 		w.end()
 		return nil, err
 	}
+	x.sent.take() // it may want the rest
 	named := response.Header["Connection"]
 	clean := func() { route.cleanTrailer(response.Trailer, named) }
 	clean() // of what is announced

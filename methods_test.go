@@ -108,8 +108,7 @@ func TestMethodsPass(t *testing.T) {
 		if a := client.answer(method); a.body != "abc" || u.only().body != "abc" {
 			t.Errorf("%s: got %s %q", method, a.Status, a.body)
 		}
-		client.send(request(method, "/a", "Transfer-Encoding: chunked") + "3\r\nabc\r\n0\r\n\r\n")
-		if a := client.answer(method); a.body != "abc" || u.only().body != "abc" {
+		if a := g.do(request(method, "/a", "Transfer-Encoding: chunked") + "3\r\nabc\r\n0\r\n\r\n"); a.body != "abc" || u.only().body != "abc" {
 			t.Errorf("%s, chunked: got %s %q", method, a.Status, a.body)
 		}
 	}
@@ -165,6 +164,38 @@ func TestBodiesDelimitRequests(t *testing.T) {
 	for _, r := range u.all() {
 		if r.err == nil && (r.Header["Content-Length"] != nil && r.TransferEncoding != nil || r.Method == "POST" && r.body != "") {
 			t.Errorf("the upstream received %q with body %q", r.head, r.body)
+		}
+	}
+}
+
+// TestAmbiguousFraming: a request that may have been framed in two ways is the
+// last of its connection (RFC 9112 §6.1). What stands behind it is another
+// request by one way, and a part of the body by the other.
+func TestAmbiguousFraming(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t, func(r received) string { return ok(r.target()) })
+	g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
+	old := func(lines ...string) string {
+		return strings.Replace(request("POST", "/a", append(lines, "Connection: keep-alive")...), "HTTP/1.1", "HTTP/1.0", 1)
+	}
+	for _, raw := range []string{
+		request("POST", "/a", "Content-Length: 100", "Transfer-Encoding: chunked") + "0\r\n\r\n",
+		request("POST", "/a", "Transfer-Encoding: chunked", "Content-Length: 0") + "1\r\nx\r\n0\r\n\r\n",
+		request("POST", "/none", "Transfer-Encoding: chunked", "Content-Length: 100", "Host: x") + "0\r\n\r\n",
+		old("Transfer-Encoding: chunked"),
+		old("Transfer-Encoding: chunked", "Content-Length: 3") + "abc",
+	} {
+		client := g.dial()
+		client.send(raw + request("GET", "/evil"))
+		got, _ := client.rest()
+		client.Close()
+		if n := strings.Count(got, "HTTP/1."); n != 1 || strings.Contains(strings.ToLower(got), "keep-alive") {
+			t.Errorf("%q: got %d responses: %q; want one, and the end", raw, n, got)
+		}
+	}
+	for _, r := range u.all() {
+		if r.target() != "/a" {
+			t.Errorf("the upstream received %q", r.head)
 		}
 	}
 }

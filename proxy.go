@@ -161,11 +161,18 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	case errors.Is(err, ErrNoRoute) && p.Router.expected.Load() > 0:
 		err = &Error{Status: http.StatusServiceUnavailable, Reason: "the routes are not there yet", RetryAfter: time.Second, Err: errExpected}
 	}
-	if r.ProtoMajor == 1 && (offersUpgrade(r.Header) || r.Method == http.MethodConnect) {
-		// Whatever is answered but a 101, the connection ends with it: what the
-		// client sent early must not be read as its next request.
-		w.Header().Set("Connection", "close")
+	e, body := early(w, r)
+	if e == nil {
+		p.answer(w, r, body, match, err)
+		return
 	}
+	defer e.leave()
+	p.answer(e, r, body, match, err)
+	e.finish()
+}
+
+// answer forwards a request that has a match, unless there is an error.
+func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, body *clientBody, match Match, err error) {
 	if err != nil {
 		p.fail(w, r, err)
 		return
@@ -173,7 +180,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	if p.counts(ActivityRequests) {
 		match.leaf.place.use(time.Now())
 	}
-	r = p.admit(w, r, match)
+	r = p.admit(w, r, body, match)
 	at := seatOf(match.leaf.place.key, r.Header.Get("X-Real-Ip"))
 	if err := p.take(at, &p.seats.requests); err != nil {
 		p.fail(w, r, err)
@@ -276,7 +283,8 @@ type exchange struct {
 	script  bool        // it asks for a service worker's script
 	untyped bool        // the upstream's response has no Content-Type
 	watch   *watch      // over a plain request; nil: nothing is sent yet
-	body    *timedBody  // the client's; nil: there is none
+	sent    *clientBody // nil: there is none
+	body    *timedBody  // below that
 }
 
 type exchangeKey struct{}
@@ -298,8 +306,8 @@ func MatchFrom(ctx context.Context) (Match, bool) {
 
 // admit returns the request as Middleware may see it: with its match in the
 // context, its path resolved, its headers clean.
-func (p *Proxy) admit(w http.ResponseWriter, r *http.Request, match Match) *http.Request {
-	x := &exchange{match: match, offers: r.Header["Upgrade"], trailer: r.Trailer}
+func (p *Proxy) admit(w http.ResponseWriter, r *http.Request, body *clientBody, match Match) *http.Request {
+	x := &exchange{match: match, offers: r.Header["Upgrade"], trailer: r.Trailer, sent: body}
 	x.upgrade = upgradeProtocol(r, match.Route)
 	x.opaque = x.upgrade != "websocket" || hasParameter(r.URL.RawQuery, match.Route.OpaqueQuery)
 	admitted := r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
@@ -310,9 +318,10 @@ func (p *Proxy) admit(w http.ResponseWriter, r *http.Request, match Match) *http
 		admitted.URL = &resolved
 	}
 	p.cleanRequest(admitted, match)
-	if r.Body != nil && r.Body != http.NoBody {
+	if body != nil {
 		x.body = p.timed(w, r, match.Route)
-		admitted.Body = x.body
+		body.ReadCloser = x.body
+		admitted.Body = body
 	}
 	// Of what the client said; Middleware and the route's rules may change it.
 	x.secure = admitted.Header.Get("X-Forwarded-Proto") == "https"

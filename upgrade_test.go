@@ -73,6 +73,11 @@ func TestFakeUpgrades(t *testing.T) {
 		}
 		u.nothing()
 	}
+	client := g.dial() // net/http's reader hides the field
+	client.send(ws(connection, upgrade, keyLine, "Sec-WebSocket-Version: 12"))
+	if got, _ := client.rest(); !strings.HasPrefix(got, "HTTP/1.1 426 ") || !strings.Contains(got, "Connection: close\r\nConnection: upgrade\r\n") {
+		t.Errorf("got %q", got)
+	}
 }
 
 // TestIgnoredOffers are requests that a server may treat as if they offered
