@@ -23,6 +23,12 @@ const childEnv = "FILESTORE_CHILD" // the directory that the child writes to
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
+		if name := os.Getenv(childEnv + "_OWN"); name != "" {
+			if err := writeOwn(dir, name); err != nil {
+				fmt.Println("error", err)
+			}
+			return
+		}
 		fmt.Println("error", writeUntilKilled(dir))
 		return
 	}

@@ -1,3 +1,5 @@
 package filestore
 
 var Parse = parse
+
+var Lock = lock

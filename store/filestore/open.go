@@ -53,6 +53,7 @@ type Store struct {
 	root    *os.Root
 	files   map[string]*file
 	entries []store.Entry // of the last scan that has changed something
+	left    []string      // new files of writers, which are writing or were killed
 
 	stop    context.CancelFunc
 	stopped chan struct{}

@@ -95,7 +95,11 @@ func (s *Store) read() (map[string]*file, error) {
 		return nil, err
 	}
 	files := make(map[string]*file)
+	s.left = nil
 	for _, name := range names {
+		if strings.HasPrefix(name, temporary) {
+			s.left = append(s.left, name)
+		}
 		if !isRoutes(name) {
 			continue
 		}

@@ -3,6 +3,7 @@ package filestore
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,11 +20,14 @@ import (
 // Written is the file in which Write keeps routes.
 const Written = "written.json"
 
-const temporary = ".written.json.new" // hidden, until it takes the other's place
+const temporary = ".written.json.new-" // what new files' names begin with: hidden, until one takes the other's place
 
 // Write is as [store.Store] says: the file is synced to the disk, and then takes
 // the place of the one before. A route that stands in another file is
-// store.ErrReadOnly; more than fits into one file is store.ErrTooLarge.
+// store.ErrReadOnly; more than fits into one file is store.ErrTooLarge. While the
+// file is broken, writes are store.ErrUnavailable.
+//
+// Several processes may write to a directory, where its file system has locks.
 func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.Change) (revision uint64, err error) {
 	keys, err := store.Keys(changes)
 	if err != nil {
@@ -31,6 +35,13 @@ func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.C
 	}
 	if !utf8.ValidString(owner) {
 		return 0, fmt.Errorf("filestore: the owner %q must be UTF-8", owner)
+	}
+	unlock, err := lock(ctx, s.path)
+	if err != nil {
+		return 0, s.unavailable(err)
+	}
+	if unlock != nil {
+		defer unlock()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,6 +53,9 @@ func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.C
 	}
 	if err := s.scanLocked(); err != nil { // somebody may have changed the file
 		return 0, err
+	}
+	if unlock != nil {
+		s.sweep()
 	}
 	entries, err := s.changed(owner, keys, changes)
 	if err != nil {
@@ -122,10 +136,19 @@ func encode(entries []store.Entry) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// sweep removes what killed writers have left. The directory is locked.
+func (s *Store) sweep() {
+	for _, name := range s.left {
+		s.root.Remove(name)
+	}
+	s.left = nil
+}
+
 // replace puts a new file in the place of the old one.
 func (s *Store) replace(data []byte) error {
+	name := temporary + rand.Text() // of nobody else, be there locks or not
 	err := func() error {
-		f, err := s.root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		f, err := s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return err
 		}
@@ -133,7 +156,7 @@ func (s *Store) replace(data []byte) error {
 		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 			return err
 		}
-		return s.root.Rename(temporary, Written)
+		return s.root.Rename(name, Written)
 	}()
 	switch {
 	case err == nil:
@@ -145,6 +168,6 @@ func (s *Store) replace(data []byte) error {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("%w: filestore: %s: %w", store.ErrReadOnly, s.path, plain(err))
 	}
-	s.root.Remove(temporary)
+	s.root.Remove(name)
 	return s.unavailable(err)
 }

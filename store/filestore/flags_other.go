@@ -1,5 +1,0 @@
-//go:build !unix
-
-package filestore
-
-const openFlags = 0

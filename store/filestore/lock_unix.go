@@ -1,0 +1,45 @@
+//go:build unix
+
+package filestore
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"time"
+)
+
+// openFlags keep Open from waiting for a pipe's other end.
+const openFlags = syscall.O_NONBLOCK
+
+// lock waits until no other process, nor Store, writes to a directory. Until
+// unlock is called none does. It returns nil where the file system has no such
+// locks.
+//
+// The lock is the directory's own: a file for it would have to stay for ever. It
+// ends with the process. Waiting asks again and again, since flock itself cannot
+// be told to give up.
+func lock(ctx context.Context, path string) (unlock func(), err error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
+		err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return func() { dir.Close() }, nil
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				dir.Close()
+				return nil, ctx.Err()
+			}
+		case !errors.Is(err, syscall.EINTR):
+			dir.Close()
+			return nil, nil
+		}
+	}
+}
