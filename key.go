@@ -132,7 +132,7 @@ func (k Key) canonical() (string, Key, error) {
 	}
 	decoded, end := path, "/"
 	if scan.escaped {
-		decoded = string(appendPath(nil, path))
+		decoded = string(appendPath(nil, path, len(path)))
 	}
 	if k.Exact {
 		end = "/\x00"
@@ -220,9 +220,10 @@ func scanPath(path string) (scan pathScan, err error) {
 	return scan, nil
 }
 
-// plainBytes returns how many bytes at the front of path need no further look: letters, digits, slashes and most others, but no dot
-// behind a slash. It looks at eight at a time, since it is most of the work of
-// a lookup in a small table.
+// plainBytes returns how many bytes at the start of path need no further look:
+// letters, digits, slashes and most others, but no dot after a slash. It looks
+// at eight at a time, the last of them twice, since it is most of the work of a
+// lookup in a small table.
 func plainBytes(path string) int {
 	const (
 		ones = 0x0101010101010101
@@ -232,21 +233,33 @@ func plainBytes(path string) int {
 		word ^= ones * uint64(c)
 		return (word - ones) &^ word
 	}
-	i := 0
-	dotBehindSlash := uint64(0)
-	for ; i+8 <= len(path); i += 8 {
+	for i := 0; i+8 <= len(path); {
 		s := path[i : i+8]
 		word := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
 			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
-		special := (word-ones*0x21)&^word | has(word, '%') | has(word, '#') | has(word, '\\') | has(word, 0x7f)
-		dots := has(word, '.') & tops
-		slashes := has(word, '/') & tops
-		if special&tops != 0 || dots&(slashes<<8|dotBehindSlash) != 0 {
-			break
+		special := ((word-ones*0x21)|(word+ones))&^word | // controls, the space, 0x7f
+			has(word|ones*('#'^'%'), '#'|'%') | // and ! and '
+			has(word, '\\')
+		dots := has(word, '.')
+		if (special|dots)&tops != 0 {
+			afterSlash := has(word, '/') << 8
+			if i > 0 && path[i-1] == '/' {
+				afterSlash |= 0x80
+			}
+			if (special|dots&afterSlash)&tops != 0 {
+				return max(i-1, 0) // the next byte may be a dot after this one
+			}
 		}
-		dotBehindSlash = slashes >> 56
+		switch left := len(path) - i - 8; {
+		case left == 0:
+			return len(path)
+		case left < 8:
+			i += left
+		default:
+			i += 8
+		}
 	}
-	return max(i-1, 0) // the next byte may be a dot behind this one
+	return 0
 }
 
 // strictPath refuses what a valid path may hold but some servers read as
@@ -269,9 +282,10 @@ func strictPath(path string) error {
 }
 
 // appendPath appends the canonical form of a valid path without dot segments:
-// each byte decoded once, but / and % inside a segment kept escaped.
-func appendPath(dst []byte, path string) []byte {
-	for i := 0; i < len(path); i++ {
+// each byte decoded once, but / and % inside a segment kept escaped. It stops
+// once dst has grown to limit bytes, by two more at most.
+func appendPath(dst []byte, path string, limit int) []byte {
+	for i := 0; i < len(path) && len(dst) < limit; i++ {
 		c := path[i]
 		if c == '%' {
 			c, _ = unescape(path, i)

@@ -12,7 +12,7 @@ import (
 // zero value is the owner without a name, which may route everything.
 //
 // The first owner of a key keeps it: a route that another owner puts there is
-// held until the first one's is deleted.
+// shadowed until the first one's is deleted.
 type Owner struct {
 	Name string
 
@@ -85,12 +85,12 @@ func coversAddress(limit, addr string) bool {
 	return strings.EqualFold(limit, addr) || strings.EqualFold(limit, host)
 }
 
-// The chain of leaves at one key: the one that stands, then those held behind
-// it, at most one of each owner. All methods may be called on nil.
+// The chain of leaves at one key: the one that stands, then those that it
+// shadows, at most one of each owner. All methods may be called on nil.
 
 // of reports whether the chain has a leaf of owner.
 func (l *leaf) of(owner string) bool {
-	for ; l != nil; l = l.held {
+	for ; l != nil; l = l.shadowed {
 		if l.owner == owner {
 			return true
 		}
@@ -105,30 +105,30 @@ func (l *leaf) with(put *leaf) *leaf {
 	case l == nil:
 		return put
 	case l.owner == put.owner:
-		put.held = l.held
+		put.shadowed = l.shadowed
 		if put.sameRoute(l) {
 			return l
 		}
 		return put
 	}
 	copied := *l
-	copied.held = l.held.with(put)
+	copied.shadowed = l.shadowed.with(put)
 	return &copied
 }
 
 // without returns the chain without owner's leaf.
 func (l *leaf) without(owner string) *leaf {
 	if l.owner == owner {
-		return l.held
+		return l.shadowed
 	}
 	copied := *l
-	copied.held = l.held.without(owner)
+	copied.shadowed = l.shadowed.without(owner)
 	return &copied
 }
 
 // same reports whether both chains hold equal routes of the same owners.
 func (l *leaf) same(other *leaf) bool {
-	for ; l != nil && other != nil; l, other = l.held, other.held {
+	for ; l != nil && other != nil; l, other = l.shadowed, other.shadowed {
 		if l == other {
 			return true
 		}
@@ -144,10 +144,10 @@ func (l *leaf) sameRoute(other *leaf) bool {
 }
 
 // takePlace gives the whole chain its place. Parts of the chain may be
-// published, in front of what is new or behind it: those have the place already,
+// published, before what is new or after it: those have the place already,
 // and must not be written.
 func (l *leaf) takePlace(p *place) {
-	for ; l != nil; l = l.held {
+	for ; l != nil; l = l.shadowed {
 		if l.place != p {
 			l.place = p
 		}

@@ -51,9 +51,9 @@ func (p *place) openTunnels() int {
 	return len(p.tunnels)
 }
 
-// turn lets another leaf, or with nil none, stand here, and reports whether
+// follow lets another leaf, or with nil none, stand here, and reports whether
 // tunnels are open. Only Router.publish calls it.
-func (p *place) turn(to *leaf, change TableChange) bool {
+func (p *place) follow(to *leaf, change TableChange) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	from := p.leaf.Swap(to)
@@ -81,7 +81,7 @@ func (l *leaf) enter(r *Router, t *Tunnel) *place {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if l := r.Table().root.find(p.key); l != nil {
+	if l := r.Table().find(p.key); l != nil {
 		p = l.place
 	} else if kept := r.kept[p.key]; kept != nil {
 		p = kept

@@ -2,10 +2,14 @@ package slipswitch
 
 import (
 	"errors"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
 )
 
 // A Router holds the current Table. Its zero value is an empty router. All its
@@ -31,7 +35,7 @@ func (r *Router) Table() *Table {
 	if t := r.current.Load(); t != nil {
 		return t
 	}
-	r.current.CompareAndSwap(nil, &Table{replaced: make(chan struct{})})
+	r.current.CompareAndSwap(nil, &Table{tree: iradix.New[*leaf](), replaced: make(chan struct{})})
 	return r.current.Load()
 }
 
@@ -98,70 +102,28 @@ func (r *Router) Check(owner *Owner, changes ...Change) error {
 // begin returns a transaction on the current table.
 func (r *Router) begin() *Txn {
 	base := r.Table()
-	return &Txn{batch: &batch{router: r, base: base, root: base.root, now: time.Now()}, owner: &Owner{}}
+	return &Txn{batch: &batch{router: r, base: base, put: make(map[string]*leaf), now: time.Now()}, owner: &Owner{}}
 }
 
-// publish tells the places that change and swaps in the batch's table. The lock
-// is held.
+// publish tells the places that change and swaps in the batch's table, if it
+// differs. The lock is held.
 func (r *Router) publish(b *batch) *Table {
-	next := &Table{
-		version:   b.base.version + 1,
-		root:      b.root,
-		size:      b.base.size,
-		wildcards: b.base.wildcards,
-		deepest:   b.base.deepest,
-		replaced:  make(chan struct{}),
-	}
-	type turn struct{ was, is *leaf }
-	var turns []turn
-	seen := make(map[string]struct{}, len(b.touched))
-	for _, key := range b.touched {
-		was, is := b.base.root.find(key), b.root.find(key)
-		if _, again := seen[key]; again || was == is {
-			continue
-		}
-		seen[key] = struct{}{}
-		turns = append(turns, turn{was, is})
-		switch n := wildcardLabels(key); {
-		case was == nil:
-			next.size++
-			if n > 0 {
-				next.wildcards++
-				next.deepest = max(next.deepest, n)
-			}
-		case is == nil:
-			next.size--
-			if n > 0 {
-				next.wildcards--
-			}
-		}
-	}
-	for key, at := range b.active {
-		if l := b.root.find(key); l != nil {
-			l.place.use(at)
-		}
-	}
-	if turns == nil {
+	changes := b.replacements()
+	b.use(changes)
+	if len(changes) == 0 {
 		return b.base
 	}
-	if next.wildcards == 0 {
-		next.deepest = 0
-	}
-	for _, turn := range turns {
-		if turn.is != nil && b.active[turn.is.key].IsZero() {
-			turn.is.place.use(b.now)
-		}
-	}
+	next := b.base.with(changes)
 	change := TableChange{Origin: b.origin, Version: next.version}
-	for _, turn := range turns {
-		if turn.is != nil {
-			turn.is.place.turn(turn.is, change)
-			delete(r.kept, turn.is.key)
-		} else if place := turn.was.place; place.turn(nil, change) {
+	for _, c := range changes {
+		if c.is != nil {
+			c.is.place.follow(c.is, change)
+			delete(r.kept, c.key)
+		} else if place := c.was.place; place.follow(nil, change) {
 			r.keep(place)
 		}
 	}
-	r.current.Store(next) // behind the turns: a leaf that does not stand at its place is always an older one
+	r.current.Store(next) // after the places know: a leaf that does not stand at its place is always an older one
 	close(b.base.replaced)
 	return next
 }
@@ -194,17 +156,49 @@ type Txn struct {
 
 // A batch is what the transactions of all owners in one Update share.
 type batch struct {
-	router  *Router
-	base    *Table
-	root    *node
-	edit    edit     // nil until the second change
-	touched []string // tree keys, in order, some of them twice
-	changes int      // how many there have been, the invalid ones too
-	errs    []*RouteError
-	now     time.Time
-	active  map[string]time.Time // by tree key, what Active was told
-	check   bool                 // only errs is asked for: nothing is put or deleted
-	origin  string               // what From was told
+	router *Router
+	base   *Table
+	put    map[string]*leaf // by tree key, what is to stand there; nil: nothing
+	count  int              // of changes so far, the invalid ones too
+	errs   []*RouteError
+	now    time.Time
+	active map[string]time.Time // by tree key, what Active was told
+	check  bool                 // only errs is asked for: nothing is put or deleted
+	origin string               // what From was told
+}
+
+// find returns the leaf that is to stand at a key, or nil.
+func (b *batch) find(key string) *leaf {
+	if l, ok := b.put[key]; ok {
+		return l
+	}
+	return b.base.find(key)
+}
+
+// replacements returns all that the batch changes, in the order of keys.
+func (b *batch) replacements() []replacement {
+	var changes []replacement
+	for key, is := range b.put {
+		if was := b.base.find(key); was != is {
+			changes = append(changes, replacement{key, was, is})
+		}
+	}
+	slices.SortFunc(changes, func(a, b replacement) int { return strings.Compare(a.key, b.key) })
+	return changes
+}
+
+// use notes the activity that Active was told of, and that of routes put now.
+func (b *batch) use(changes []replacement) {
+	for key, at := range b.active {
+		if l := b.find(key); l != nil {
+			l.place.use(at)
+		}
+	}
+	for _, c := range changes {
+		if c.is != nil && b.active[c.key].IsZero() {
+			c.is.place.use(b.now)
+		}
+	}
 }
 
 // As returns a view of the same transaction whose changes are those of another
@@ -230,7 +224,7 @@ func (tx *Txn) Apply(changes ...Change) {
 			tx.DeleteKey(*c.Delete)
 		default:
 			tx.wrong(Key{})("change", "", "must have exactly one of put and delete")
-			tx.changes++
+			tx.count++
 		}
 	}
 }
@@ -238,9 +232,9 @@ func (tx *Txn) Apply(changes ...Change) {
 // Put adds a route, or replaces this owner's route with the same key. A route
 // equal to the one that stands there changes nothing. The route is copied.
 //
-// If another owner has the key, the route is held until that one's is deleted.
+// If another owner has the key, the route is shadowed until that one's is deleted.
 func (tx *Txn) Put(route Route) {
-	defer func() { tx.changes++ }()
+	defer func() { tx.count++ }()
 	valid := len(tx.errs)
 	wrong := tx.wrong(route.Key())
 	key, kept, err := route.Key().canonical()
@@ -266,7 +260,7 @@ func (tx *Txn) Put(route Route) {
 	}
 	put := &leaf{key: key, route: route.clone(), owner: tx.owner.Name, targets: targets, version: tx.base.version + 1}
 	put.route.Host, put.route.Path = kept.Host, kept.Path
-	tx.set(key, tx.root.find(key).with(put))
+	tx.set(key, tx.find(key).with(put))
 }
 
 // Delete deletes this owner's prefix route for host and path, and reports
@@ -276,7 +270,7 @@ func (tx *Txn) Delete(host, path string) bool { return tx.DeleteKey(Key{Host: ho
 // DeleteKey deletes this owner's route with the key k, and reports whether
 // there was one.
 func (tx *Txn) DeleteKey(k Key) bool {
-	defer func() { tx.changes++ }()
+	defer func() { tx.count++ }()
 	key, _, err := k.canonical()
 	if bad, ok := errors.AsType[*FieldError](err); ok {
 		tx.wrong(k)(bad.Field, bad.Value, bad.Want)
@@ -285,10 +279,10 @@ func (tx *Txn) DeleteKey(k Key) bool {
 	return !tx.check && tx.delete(key)
 }
 
-// Has reports whether this owner has a route with the key k, be it held.
+// Has reports whether this owner has a route with the key k, be it shadowed.
 func (tx *Txn) Has(k Key) bool {
 	key, _, err := k.canonical()
-	return err == nil && tx.root.find(key).of(tx.owner.Name)
+	return err == nil && tx.find(key).of(tx.owner.Name)
 }
 
 // Active notes that the path of the key k was last used at a time, as a store
@@ -308,15 +302,17 @@ func (tx *Txn) Active(k Key, at time.Time) {
 // Clear deletes all routes of this owner. Clear and then Put replaces them:
 // what is put again as it was is no change.
 func (tx *Txn) Clear() {
-	for _, l := range slices.Collect(tx.root.all("")) { // which this changes
-		if l.of(tx.owner.Name) {
-			tx.delete(l.key)
-		}
+	keys := slices.Collect(maps.Keys(tx.put))
+	for l := range tx.base.from("") {
+		keys = append(keys, l.key)
+	}
+	for _, key := range keys {
+		tx.delete(key)
 	}
 }
 
 func (tx *Txn) delete(key string) bool {
-	top := tx.root.find(key)
+	top := tx.find(key)
 	if !top.of(tx.owner.Name) {
 		return false
 	}
@@ -327,7 +323,7 @@ func (tx *Txn) delete(key string) bool {
 // set lets l stand at key; nil: nothing. It goes back to the base table's leaf
 // where that is the same.
 func (tx *Txn) set(key string, l *leaf) {
-	was := tx.base.root.find(key)
+	was := tx.base.find(key)
 	switch {
 	case l.same(was):
 		l = was
@@ -339,23 +335,12 @@ func (tx *Txn) set(key string, l *leaf) {
 	default:
 		l.takePlace(&place{key: key})
 	}
-	if l == nil && tx.root.find(key) == nil {
-		return
-	}
-	if tx.edit == nil && len(tx.touched) > 0 {
-		tx.edit = make(edit)
-	}
-	if l == nil {
-		tx.root = tx.root.remove(tx.edit, key)
-	} else {
-		tx.root = tx.root.insert(tx.edit, key, l)
-	}
-	tx.touched = append(tx.touched, key)
+	tx.put[key] = l
 }
 
 // wrong returns a function that adds what is wrong with the current change.
 func (tx *Txn) wrong(key Key) func(field, value, want string) {
 	return func(field, value, want string) {
-		tx.errs = append(tx.errs, &RouteError{tx.changes, tx.owner.Name, key, field, value, want})
+		tx.errs = append(tx.errs, &RouteError{tx.count, tx.owner.Name, key, field, value, want})
 	}
 }

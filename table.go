@@ -1,32 +1,97 @@
 package slipswitch
 
 import (
+	"bytes"
 	"errors"
 	"iter"
 	"strings"
 	"time"
+	"unsafe"
+
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
 )
 
 // A Table is one immutable set of routes. All its methods may be called
 // concurrently, and never wait.
+//
+// Its routes stand in an immutable radix tree, by the keys that key.go makes:
+// another table shares all but the path to what it has changed, and a lookup
+// is one search for the longest prefix at each level of precedence.
 type Table struct {
 	version   uint64
-	root      *node
-	size      int
+	tree      *tree
 	wildcards int // how many routes have a wildcard host
-	deepest   int // the most labels behind a wildcard, since there was none
+	deepest   int // the most labels after a wildcard, since there was none
 	replaced  chan struct{}
 }
 
+type (
+	tree = iradix.Tree[*leaf]
+	node = iradix.Node[*leaf]
+)
+
 // A leaf is a route as a table holds it. It is immutable.
 type leaf struct {
-	key     string // in the tree
-	route   Route
-	owner   string
-	targets []target // the route's upstreams, parsed
-	version uint64   // of the table in which it first stood
-	place   *place
-	held    *leaf // the next owner's route for this key, which follows this one
+	key      string // in the tree
+	route    Route
+	owner    string
+	targets  []target // the route's upstreams, parsed
+	version  uint64   // of the table in which it first stood
+	place    *place
+	shadowed *leaf // the next owner's route for this key, which follows this one
+}
+
+// treeKey returns the bytes of a key as the tree wants them, and not a copy:
+// the tree keeps them, and never writes to them.
+func treeKey(key string) []byte { return unsafe.Slice(unsafe.StringData(key), len(key)) }
+
+// find returns the leaf at exactly this key, or nil.
+func (t *Table) find(key string) *leaf {
+	l, _ := t.tree.Get(treeKey(key))
+	return l
+}
+
+// from yields the leaves with keys not less than key, in ascending order.
+func (t *Table) from(key string) iter.Seq[*leaf] {
+	return func(yield func(*leaf) bool) {
+		rest := t.tree.Root().Iterator()
+		rest.SeekLowerBound(treeKey(key))
+		for _, l, ok := rest.Next(); ok && yield(l); _, l, ok = rest.Next() {
+		}
+	}
+}
+
+// A replacement is what becomes different at one key; a nil leaf is no route.
+type replacement struct {
+	key     string
+	was, is *leaf
+}
+
+// with returns the table that has changes, which are in the order of keys: so
+// the tree's nodes that a lookup goes through come to lie beside each other.
+func (t *Table) with(changes []replacement) *Table {
+	next := &Table{version: t.version + 1, wildcards: t.wildcards, deepest: t.deepest, replaced: make(chan struct{})}
+	txn := t.tree.Txn()
+	for _, c := range changes {
+		n := wildcardLabels(c.key)
+		if c.is == nil {
+			txn.Delete(treeKey(c.key))
+			if n > 0 {
+				next.wildcards--
+			}
+			continue
+		}
+		txn.Insert(treeKey(c.key), c.is)
+		if c.was == nil && n > 0 {
+			next.wildcards++
+			next.deepest = max(next.deepest, n)
+		}
+	}
+	if next.wildcards == 0 {
+		next.deepest = 0
+	}
+	next.tree = txn.CommitOnly()
+	return next
 }
 
 // ErrNoRoute is returned by a lookup that finds none.
@@ -71,11 +136,11 @@ func (t *Table) Lookup(host, path string) (Match, error) {
 		return Match{}, badRequest("host", host, err)
 	}
 	var found *leaf
-	if plain {
-		found = lookupHost(t, name, path, scan.escaped)
+	if len(name)+len(path)+32 <= shortKey {
+		var room [shortKey]byte
+		found = t.search(room[:], name, plain, path, scan.escaped)
 	} else {
-		var buf [MaxHost]byte
-		found = lookupHost(t, appendHost(buf[:0], name), path, scan.escaped)
+		found = t.searchLong(name, plain, path, scan.escaped)
 	}
 	if found == nil {
 		return Match{}, ErrNoRoute
@@ -83,88 +148,93 @@ func (t *Table) Lookup(host, path string) (Match, error) {
 	return Match{&found.route, t.version, path, host, found}, nil
 }
 
-// lookupHost goes through the host levels for a canonical host.
-func lookupHost[S string | []byte](t *Table, host S, path string, escaped bool) *leaf {
-	if l := lookupPath(t, "", host, path, escaped); l != nil {
+// shortKey is the room for the keys of most requests: the less a lookup uses of
+// the stack, the less it has to clear.
+const shortKey = 256
+
+// searchLong is search for a request of any length.
+//
+//go:noinline
+func (t *Table) searchLong(host string, plain bool, path string, escaped bool) *leaf {
+	var room [len("**") + MaxHost + len("\x00") + MaxPath + 2*len("/\x00%2F")]byte
+	return t.search(room[:], host, plain, path, escaped)
+}
+
+// search goes through the levels of precedence. It puts the key together in
+// room, once: the key of each level is the end of that of the one before, but
+// for its stars.
+//
+//	ide.example.com NUL path / NUL    the host itself
+//	  *.example.com NUL path / NUL    one label
+//	 **.example.com NUL path / NUL    one or more, then the same for .com
+//	                NUL path / NUL    any host
+//
+// What is too long for the room is longer than any route's path, and cut off.
+func (t *Table) search(room []byte, host string, plain bool, path string, escaped bool) *leaf {
+	key := room[:len("**")]
+	start := len(key)
+	if plain {
+		key = append(key, host...)
+	} else {
+		key = appendHost(key, host)
+	}
+	end := len(key)
+	key = append(key, 0)
+	limit := cap(key) - len("%2F/\x00")
+	if escaped {
+		key = appendPath(key, path, limit)
+	} else {
+		key = append(key, path[:min(len(path), limit-len(key))]...)
+	}
+	key = append(key, '/', 0)
+
+	root := t.tree.Root()
+	if _, l, ok := root.LongestPrefix(key[start:]); ok {
 		return l
 	}
 	if t.wildcards > 0 {
-		dot := nextDot(host, 0)
-		if dot < len(host) {
-			if l := lookupPath(t, "*", host[dot:], path, escaped); l != nil {
+		if l := t.searchWildcards(root, key, start, end); l != nil {
+			return l
+		}
+	}
+	if start == end {
+		return nil
+	}
+	_, l, _ := root.LongestPrefix(key[end:])
+	return l
+}
+
+// searchWildcards puts stars before each dot of the host, which is
+// key[start:end].
+func (t *Table) searchWildcards(root *node, key []byte, start, end int) *leaf {
+	labels := bytes.Count(key[start:end], []byte("."))
+	for dot, first := start, true; dot < end; dot++ {
+		if key[dot] != '.' {
+			continue
+		}
+		key[dot-1] = '*'
+		if first {
+			if _, l, ok := root.LongestPrefix(key[dot-1:]); ok {
+				return l
+			}
+			first = false
+		}
+		if key[dot-2] = '*'; labels <= t.deepest { // else no pattern is as long
+			if _, l, ok := root.LongestPrefix(key[dot-2:]); ok {
 				return l
 			}
 		}
-		labels := 0
-		for i := range len(host) {
-			if host[i] == '.' {
-				labels++
-			}
-		}
-		for ; dot < len(host); dot, labels = nextDot(host, dot+1), labels-1 {
-			if labels > t.deepest {
-				continue // no pattern is as long
-			}
-			if l := lookupPath(t, "**", host[dot:], path, escaped); l != nil {
-				return l
-			}
-		}
+		labels--
 	}
-	if len(host) == 0 {
-		return nil
-	}
-	return lookupPath(t, "", "", path, escaped)
-}
-
-func nextDot[S string | []byte](host S, from int) int {
-	for ; from < len(host) && host[from] != '.'; from++ {
-	}
-	return from
-}
-
-// lookupPath finds the route for a path at one host level.
-func lookupPath[S string | []byte](t *Table, stars string, host S, path string, escaped bool) *leaf {
-	c := t.root.cursor()
-	if stars != "" && !descend(&c, stars) || !descend(&c, host) || !descend(&c, "\x00") {
-		return nil
-	}
-	if escaped {
-		if !descendEscaped(&c, path) {
-			return c.best
-		}
-	} else if !descend(&c, path) {
-		return c.best
-	}
-	if descend(&c, "/") {
-		descend(&c, "\x00")
-	}
-	return c.best
-}
-
-// descendEscaped walks down with the canonical form of path, a part at a time.
-func descendEscaped(c *cursor, path string) bool {
-	var buf [3 * 32]byte
-	for path != "" {
-		n := min(len(path), 32)
-		for i := max(n-2, 0); i < n && n < len(path); i++ {
-			if path[i] == '%' {
-				n = i // not through the middle of an escape
-			}
-		}
-		if !descend(c, appendPath(buf[:0], path[:n])) {
-			return false
-		}
-		path = path[n:]
-	}
-	return true
+	return nil
 }
 
 // Version counts the changes: it grows by one with each table that replaces
 // another.
 func (t *Table) Version() uint64 { return t.version }
 
-// Len returns the number of routes that stand, held ones not counted.
-func (t *Table) Len() int { return t.size }
+// Len returns the number of routes that stand, shadowed ones not counted.
+func (t *Table) Len() int { return t.tree.Len() }
 
 // Replaced returns a channel that is closed when another table takes this
 // one's place. Read the next from the Router, not from here.
@@ -211,21 +281,21 @@ func (t *Table) At(k Key) (Entry, bool) {
 	if err != nil {
 		return Entry{}, false
 	}
-	l := t.root.find(key)
+	l := t.find(key)
 	if l == nil {
 		return Entry{}, false
 	}
 	return l.entry(false), true
 }
 
-// Of returns an owner's entry for a key, whether it stands or is held.
+// Of returns an owner's entry for a key, whether it stands or is shadowed.
 func (t *Table) Of(owner string, k Key) (Entry, bool) {
 	key, _, err := k.canonical()
 	if err != nil {
 		return Entry{}, false
 	}
-	top := t.root.find(key)
-	for l := top; l != nil; l = l.held {
+	top := t.find(key)
+	for l := top; l != nil; l = l.shadowed {
 		if l.owner == owner {
 			return l.entry(l != top), true
 		}
@@ -233,24 +303,24 @@ func (t *Table) Of(owner string, k Key) (Entry, bool) {
 	return Entry{}, false
 }
 
-// All yields every entry in the order of host, then path; behind each route
-// those that are held for its key.
-func (t *Table) All() iter.Seq[Entry] { return entries(t.root.all("")) }
+// All yields every entry in the order of host, then path; after each route
+// those that it shadows.
+func (t *Table) All() iter.Seq[Entry] { return entries(t.from("")) }
 
-// After yields what All does, from behind the key k: for paging.
+// After yields the entries of All whose keys come after k: for paging.
 func (t *Table) After(k Key) iter.Seq[Entry] {
 	key, _, err := k.canonical()
 	if err != nil {
 		return func(func(Entry) bool) {}
 	}
-	return entries(t.root.all(key))
+	return entries(t.from(key + "\x00"))
 }
 
 func entries(leaves iter.Seq[*leaf]) iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		for l := range leaves {
-			for held := l; held != nil; held = held.held {
-				if !yield(held.entry(held != l)) {
+			for at := l; at != nil; at = at.shadowed {
+				if !yield(at.entry(at != l)) {
 					return
 				}
 			}
@@ -258,10 +328,12 @@ func entries(leaves iter.Seq[*leaf]) iter.Seq[Entry] {
 	}
 }
 
-func (l *leaf) entry(held bool) Entry { return Entry{&l.route, l.owner, held, l.version, l} }
+func (l *leaf) entry(shadowed bool) Entry {
+	return Entry{&l.route, l.owner, shadowed, l.version, l}
+}
 
-// wildcardLabels returns how many labels stand behind the wildcard of the host
-// in a tree key, or 0 if there is none.
+// wildcardLabels returns how many labels follow the wildcard of the host in a
+// tree key, or 0 if there is none.
 func wildcardLabels(key string) int {
 	if key[0] != '*' {
 		return 0
