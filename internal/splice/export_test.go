@@ -27,3 +27,11 @@ func (p *Pair) PingPayload() []byte {
 	}
 	return nil
 }
+
+// Over reports whether a side of a tunnel that the portable pump carries has sent its Close frame or its end.
+func (p *Pair) Over(side Side) bool {
+	t := p.carrier.(*portable)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ends[side].over
+}

@@ -37,8 +37,9 @@ func (f *flow) init(p *Pair, from Side, opaque bool, activitySize int) {
 }
 
 // take looks at bytes that came from the flow's side and returns those that are for the other, in the memory of p. Answers
-// to pings of ours are not; what may be the beginning of one is set aside for unread. With ending set the flow is sealed at
-// the first boundary.
+// to pings of ours are not; what may be the beginning of one is set aside for unread. With ending set the flow is sealed
+// after the first frame, or before it if that is a Close frame: it may be the answer to ours, and the other side must have
+// ours, too.
 func (f *flow) take(p []byte, now int64, ending bool) (keep []byte) {
 	answers := f.answers()
 	if answers != nil {
@@ -60,6 +61,9 @@ func (f *flow) take(p []byte, now int64, ending bool) (keep []byte) {
 					at += n
 					continue
 				}
+			}
+			if ending && f.frames.Boundary() && p[at]&0x0f == wsframe.Close {
+				f.seal()
 			}
 			n, ended = f.frames.Next(p[at:])
 			if f.frames.Violated() {

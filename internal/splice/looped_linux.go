@@ -425,7 +425,7 @@ func (t *looped) part(o *order) {
 	done := true
 	for side := range t.ends {
 		end, f := &t.ends[side], &t.pair.flows[side^1] // a connection, and the flow it receives
-		if end.parted == 0 {
+		if end.parted == 0 && end.fin == 0 {           // else it has had its last byte long ago
 			t.seal(f, o)
 		}
 		if t.pair.flows[side].closed() {

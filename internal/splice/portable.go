@@ -31,8 +31,10 @@ type portable struct {
 	running int
 	ends    [2]parting
 	warm    [2]bool // the flow has a large buffer
+	gone    [2]bool // the side's end has been read
+	mute    [2]bool // the side cannot be shut down for writing: only its close tells it
+	late    [2]bool // the side did not finish in time
 	killed  bool    // both goroutines are to leave at once
-	late    bool    // because a side did not finish in time
 }
 
 func carryPortable(p *Pair, c Config) {
@@ -96,6 +98,9 @@ func (t *portable) carry(f *flow, early []byte) {
 				t.warmed(f, true)
 			}
 		case err == io.EOF:
+			if p.order.Load() != nil && !t.obey(f) {
+				return
+			}
 			t.endOf(f)
 			return
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -241,11 +246,46 @@ func (t *portable) part(now int64) {
 			end.fin = now
 		}
 		t.mu.Unlock()
-		if due && !closeWrite(t.conns[side]) {
-			t.kill()
+		if due {
+			t.shut(Side(side))
 		}
 	}
+	if t.finished(now) {
+		t.kill()
+		return
+	}
 	t.schedule()
+}
+
+// shut shuts a connection down for writing. It reports whether it can be.
+func (t *portable) shut(side Side) bool {
+	if closeWrite(t.conns[side]) {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mute[side] = true
+	return false
+}
+
+// finished reports whether, in an ordered end, no side needs any more time.
+func (t *portable) finished(now int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	done := true
+	for side := range t.ends {
+		switch end := &t.ends[side]; {
+		case end.fin == 0:
+			done = false
+		case t.gone[side] || t.mute[side]:
+			t.late[side] = false
+		case now >= end.fin+finWait:
+			t.late[side] = true
+		default:
+			done = false
+		}
+	}
+	return done
 }
 
 // schedule has the timer poke at the next deadline of an ordered end.
@@ -257,6 +297,9 @@ func (t *portable) schedule() {
 	t.mu.Lock()
 	at := int64(0)
 	for side := range t.ends {
+		if t.ends[side].fin != 0 && (t.gone[side] || t.mute[side] || t.late[side]) {
+			continue // nothing more is due there
+		}
 		if next := t.ends[side].deadline(o); next != 0 && (at == 0 || next < at) {
 			at = next
 		}
@@ -286,7 +329,7 @@ func (t *portable) endOf(f *flow) {
 	}
 	p.halve(src, now)
 	t.mu.Lock()
-	t.ends[src].over = true
+	t.ends[src].over, t.gone[src] = true, true
 	both := t.ends[dst].over
 	tell := t.ends[dst].fin == 0
 	if tell {
@@ -296,9 +339,9 @@ func (t *portable) endOf(f *flow) {
 	if both && p.order.Load() == nil {
 		p.fail(Cause{By: p.half.Load().by, How: FIN})
 	}
-	if tell && !closeWrite(t.conns[dst]) {
-		p.fail(Cause{By: src, How: FIN}) // no half-close there: this end is the whole tunnel's
-		t.kill()
+	if tell && !t.shut(dst) { // this end is the whole tunnel's, after the frame that comes from there
+		p.fail(Cause{By: src, How: FIN})
+		p.end(0, "")
 	}
 	if p.order.Load() != nil {
 		t.part(now)
@@ -326,26 +369,17 @@ func (t *portable) poke() {
 	p := t.pair
 	now := p.machine.clock.now()
 	o := p.order.Load()
-	t.mu.Lock()
-	var stalled [2]bool
-	dead := o == nil // woken for the sake of a broken side: its time is over
-	for side := range t.ends {
-		end := &t.ends[side]
-		switch {
-		case o == nil:
-		case end.fin != 0:
-			dead = dead || now >= end.fin+finWait
-		case end.parted == 0:
-			stalled[side] = now >= o.at+boundaryWait
-		}
-	}
-	dead = dead || p.cut.Load()
-	t.late = t.late || dead
-	t.mu.Unlock()
-	if dead {
+	if o == nil || p.cut.Load() || t.finished(now) { // without an order it is for the sake of a broken side, whose time is over
 		t.kill()
 		return
 	}
+	t.mu.Lock()
+	var stalled [2]bool
+	for side := range t.ends {
+		end := &t.ends[side]
+		stalled[side] = end.fin == 0 && end.parted == 0 && now >= o.at+boundaryWait
+	}
+	t.mu.Unlock()
 	for side, conn := range t.conns {
 		if stalled[side] {
 			conn.SetWriteDeadline(past)
@@ -389,7 +423,7 @@ func (t *portable) leave() {
 		}
 		// A side that is alive learns of the other's reset by a reset, once it has what was sent before; one that did not
 		// finish in time is reset as well.
-		if !ends[side].broken && (late || ends[side^1].broken) {
+		if !ends[side].broken && (late[side] || ends[side^1].broken) {
 			reset(conn)
 		}
 	}
