@@ -120,7 +120,7 @@ func (d *Demo) Welcome(w io.Writer, url string) {
     %[1]s%[2]s/    a workspace: open it in several tabs, and type
     %[1]s%[3]s/  another one
     %[1]s%[4]s/   one that sleeps, and wakes when you look
-    %[1]s%[5]s/NAME/         any service: one route for all names
+    %[1]s%[5]s/web/          a service: one route for all, whatever its name
 
 `, url, adaPath, gracePath, alanPath, servicePath)
 }

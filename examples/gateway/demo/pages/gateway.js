@@ -6,7 +6,7 @@ const $ = id => document.getElementById(id);
 
 // connect keeps a socket open, hands each message to receive, and returns a function that sends one.
 export function connect(receive = () => {}, closed = () => {}) {
-	let socket, wait = 250;
+	let socket, wait = 250, said = "it could not be opened"; // why the last one that was open has closed
 	(function open() {
 		const url = new URL("socket", location.href);
 		url.protocol = url.protocol.replace("http", "ws");
@@ -14,6 +14,7 @@ export function connect(receive = () => {}, closed = () => {}) {
 		socket = new WebSocket(url);
 		socket.onopen = () => {
 			wait = 250;
+			socket.opened = true;
 			$("link").textContent = "";
 		};
 		socket.onmessage = event => {
@@ -22,7 +23,7 @@ export function connect(receive = () => {}, closed = () => {}) {
 			else receive(message);
 		};
 		socket.onclose = event => {
-			const said = [event.code, event.reason].filter(Boolean).join(": ");
+			if (socket.opened) said = [event.code, event.reason].filter(Boolean).join(": ");
 			$("link").textContent = `socket closed (${said}), opening a new one…`;
 			closed();
 			setTimeout(open, wait);
