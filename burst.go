@@ -20,6 +20,7 @@ type Burst struct {
 	Route    *Key   `json:"route,omitempty"`
 	Upstream string `json:"upstream,omitempty"`
 	Client   string `json:"client,omitempty"`
+	Peer     string `json:"peer,omitempty"` // a load balancer that restarts ends the tunnels of many clients
 
 	Change *TableChange `json:"change,omitempty"`
 }
@@ -44,6 +45,7 @@ func (b Burst) LogValue() slog.Value {
 	}
 	add("upstream", b.Upstream)
 	add("client", b.Client)
+	add("peer", b.Peer)
 	attrs = b.Change.append(attrs)
 	return slog.GroupValue(append(attrs, slog.String("within", b.Last.Sub(b.First).Round(time.Millisecond).String()))...)
 }
@@ -71,7 +73,7 @@ func (q *reports) grow(r CloseReport) {
 		}
 		route := r.Route
 		g = &growth{Burst: Burst{By: r.By, How: r.How, Why: r.Why, First: r.Closed,
-			Route: &route, Upstream: r.Upstream, Client: r.Client, Change: r.Change}}
+			Route: &route, Upstream: r.Upstream, Client: r.Client, Peer: r.Peer, Change: r.Change}}
 		g.timer = time.AfterFunc(burstGap, func() { q.ripen(g) })
 		q.growing[at] = g
 	}
@@ -85,6 +87,9 @@ func (q *reports) grow(r CloseReport) {
 	}
 	if g.Client != r.Client {
 		g.Client = ""
+	}
+	if g.Peer != r.Peer {
+		g.Peer = ""
 	}
 	if g.Change != nil && (r.Change == nil || *g.Change != *r.Change) {
 		g.Change = nil

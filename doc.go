@@ -43,11 +43,18 @@
 // # Headers
 //
 // Before Middleware runs, a request loses its hop-by-hop fields and those that
-// Connection names, fields with an underscore in their name, and, unless the
-// peer is one of Proxy.TrustedProxies, Forwarded, X-Forwarded-*, X-Real-IP and
-// X-Original-*. Then X-Forwarded-For, -Host, -Proto and -Port, X-Real-IP and,
-// where a prefix is stripped, X-Forwarded-Prefix are set. Host is passed on.
-// All of this is the same for plain requests and for upgrades.
+// Connection names, and fields whose name has anything but letters, digits and
+// hyphens. Unless the peer is one of Proxy.TrustedProxies, it also loses
+// Forwarded, X-Forwarded-*, X-Real-* and X-Original-*, and fields such as
+// True-Client-IP, CF-Connecting-IP, X-Scheme, X-Rewrite-URL and Client-Cert, from
+// which servers read the client's address, the scheme, the host, the path or the
+// client's certificate. Then X-Forwarded-For, -Host, -Proto and -Port, X-Real-IP
+// and, if a prefix is stripped, X-Forwarded-Prefix are set. Forwarded is set if a
+// trusted peer has sent one. Host is passed on. All of this is the same for plain
+// requests and for upgrades.
+//
+// Who the client is, and which scheme, host and port it asked for, is read once,
+// before Middleware; see [Client].
 //
 // # HTTP/1 connections
 //

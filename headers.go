@@ -2,28 +2,28 @@ package slipswitch
 
 import (
 	"iter"
-	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 )
 
 // cleanRequest gives an admitted request the headers and trailers that may go
-// on, for plain requests and handshakes alike. What Middleware adds later
-// stays: a client cannot have it removed by naming it in Connection.
+// on, for plain requests and handshakes alike, and reads its client. What
+// Middleware adds later stays: a client cannot have it removed by naming it in
+// Connection.
 //
 // Dropped are hop-by-hop fields and those that Connection names (RFC 9110
-// §7.6.1), names with an underscore (many servers read X_Auth_User as
-// X-Auth-User), and, unless the peer is trusted, all that speaks of where the
-// request came from.
-func (p *Proxy) cleanRequest(r *http.Request, match Match) {
-	peer := peerAddr(r.RemoteAddr)
-	trusted := p.trusts(peer)
+// §7.6.1), names with anything but letters, digits and hyphens (many servers
+// read X_Auth_User as X-Auth-User, and some X.Auth.User), and, unless the peer is
+// trusted, all that speaks of where the request came from. What a trusted peer
+// says of that stays even if Connection names it: many proxies pass their
+// client's Connection on.
+func (p *Proxy) cleanRequest(r *http.Request, x *exchange) {
+	nodes, trusted := x.client.read(p, r)
 	passes := func(name string) bool {
-		return !isHopByHop(name) && strings.IndexByte(name, '_') < 0 && (trusted || !isForwarding(name))
+		return !isHopByHop(name) && isPlainName(name) && (trusted || !isForwarding(name))
 	}
 	in := r.Header
-	r.Header = make(http.Header, len(in)+6)
+	r.Header = make(http.Header, len(in)+7)
 	for name, values := range in {
 		if passes(name) {
 			r.Header[name] = values
@@ -33,21 +33,57 @@ func (p *Proxy) cleanRequest(r *http.Request, match Match) {
 		names := r.Trailer
 		r.Trailer = make(http.Header, len(names))
 		for name := range names {
-			if passes(name) {
-				r.Trailer[name] = nil // the value comes behind the body
+			if passes(name) && !isForwarding(name) {
+				r.Trailer[name] = nil // the value comes after the body
 			}
 		}
 	}
-	for name := range tokens(in["Connection"]) {
-		name = http.CanonicalHeaderKey(name)
-		delete(r.Header, name)
-		delete(r.Trailer, name)
+	if named := in["Connection"]; named != nil {
+		removeNamed(r, named)
 	}
 	if hasToken(in["Te"], "trailers") {
 		r.Header["Te"] = []string{"trailers"} // gRPC asks for it
 	}
-	p.setForwarded(r, match, peer)
+	holdTrailers(r)
+	if trusted {
+		x.client.setAliases(r.Header)
+	}
+	x.client.setForwarded(r, x.match, nodes)
 	setVia(r)
+}
+
+// removeNamed removes the fields that Connection names.
+func removeNamed(r *http.Request, connection []string) {
+	for name := range tokens(connection) {
+		if name = http.CanonicalHeaderKey(name); !isForwarding(name) {
+			delete(r.Header, name)
+			delete(r.Trailer, name)
+		}
+	}
+}
+
+// holdTrailers puts an empty field in the header for each trailer that may come,
+// so that it is known which of them Middleware has deleted.
+func holdTrailers(r *http.Request) {
+	for name := range r.Trailer {
+		if r.Header[name] == nil {
+			r.Header[name] = nil
+		}
+	}
+}
+
+// settleTrailers lets only those trailers pass that Middleware has neither set
+// nor deleted as fields of the header: some servers read one as the other.
+func settleTrailers(r *http.Request) {
+	for name := range r.Trailer {
+		values, held := r.Header[name]
+		if len(values) == 0 {
+			delete(r.Header, name)
+		}
+		if !held || len(values) > 0 {
+			delete(r.Trailer, name)
+		}
+	}
 }
 
 // maxVia is how many times a request may pass gateways of this kind. A gateway
@@ -79,140 +115,6 @@ func setVia(r *http.Request) {
 	r.Header["Via"] = []string{by}
 }
 
-// setForwarded says who asks, and for what, as the gateway saw it. What a
-// trusted proxy has said before stays; from untrusted peers nothing is left to
-// stay by now.
-func (p *Proxy) setForwarded(r *http.Request, match Match, peer netip.Addr) {
-	values := make([]string, 0, 7) // one allocation for all
-	set := func(name, value string) {
-		values = append(values, value)
-		r.Header[name] = values[len(values)-1 : len(values) : len(values)]
-	}
-	keep := func(name string, valid func(string) bool) bool {
-		said := r.Header[name]
-		return len(said) == 1 && valid(said[0])
-	}
-
-	client, chain := p.client(peer, r.Header["X-Forwarded-For"])
-	set("X-Forwarded-For", chain)
-	set("X-Real-Ip", client)
-	if said := r.Header["Forwarded"]; said != nil && peer.IsValid() {
-		set("Forwarded", strings.Join(said, ", ")+`, for="`+bracketed(peer)+`"`)
-	}
-	proto := "http"
-	if r.TLS != nil {
-		proto = "https"
-	}
-	if keep("X-Forwarded-Proto", func(s string) bool { return s == "http" || s == "https" }) {
-		proto = r.Header["X-Forwarded-Proto"][0]
-	} else {
-		set("X-Forwarded-Proto", proto)
-	}
-	host := forwardedHost(r.Host)
-	if keep("X-Forwarded-Host", func(s string) bool { _, _, err := scanHost(s); return err == nil && s != "" }) {
-		host = r.Header["X-Forwarded-Host"][0]
-	} else if host != "" {
-		set("X-Forwarded-Host", host)
-	} else {
-		delete(r.Header, "X-Forwarded-Host")
-	}
-	if !keep("X-Forwarded-Port", func(s string) bool { return s != "" && validPort(":"+s) == nil }) {
-		set("X-Forwarded-Port", portOf(host, proto))
-	}
-	before := ""
-	if keep("X-Forwarded-Prefix", func(s string) bool { scan, err := scanPath(s); return err == nil && !scan.dotted }) {
-		before = strings.TrimRight(r.Header["X-Forwarded-Prefix"][0], "/")
-	}
-	if match.Route.StripPath {
-		prefix, _ := match.split()
-		before += prefix
-	}
-	if before != "" {
-		set("X-Forwarded-Prefix", before)
-	} else {
-		delete(r.Header, "X-Forwarded-Prefix")
-	}
-}
-
-// client returns the right-most address in the chain of forwarders that is not
-// trusted, and the chain from there on: what stands left of it is only that
-// client's word.
-func (p *Proxy) client(peer netip.Addr, forwardedFor []string) (client, chain string) {
-	if !peer.IsValid() {
-		return "unknown", "unknown"
-	}
-	client = peer.String()
-	if forwardedFor == nil {
-		return client, client
-	}
-	hops := append(strings.Split(strings.Join(forwardedFor, ","), ","), client)
-	first := len(hops) - 1
-	for ; first > 0 && p.trusts(peer); first-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[first-1]))
-		if err != nil || hop.Zone() != "" {
-			break
-		}
-		peer = hop.Unmap()
-		hops[first-1] = peer.String()
-	}
-	return hops[first], strings.Join(hops[first:], ", ")
-}
-
-func (p *Proxy) trusts(peer netip.Addr) bool {
-	for _, prefix := range p.TrustedProxies {
-		if prefix.Contains(peer) {
-			return true
-		}
-	}
-	return false
-}
-
-// peerAddr returns the address of a request's peer, or the zero Addr where it
-// has none, as on a Unix socket.
-func peerAddr(remote string) netip.Addr {
-	peer, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return peer.Addr().Unmap().WithZone("")
-}
-
-func bracketed(addr netip.Addr) string {
-	if addr.Is6() {
-		return "[" + addr.String() + "]"
-	}
-	return addr.String()
-}
-
-// forwardedHost returns a valid Host header as it was matched, with its port.
-func forwardedHost(hostport string) string {
-	name, plain, err := scanHost(hostport)
-	if err != nil || name == "" {
-		return ""
-	}
-	if plain && (name == hostport || strings.HasPrefix(hostport, name+":")) {
-		return hostport
-	}
-	name = string(appendHost(nil, name))
-	if _, port, err := net.SplitHostPort(hostport); err == nil {
-		return net.JoinHostPort(name, port)
-	}
-	if strings.Contains(name, ":") {
-		return "[" + name + "]"
-	}
-	return name
-}
-
-func portOf(host, proto string) string {
-	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") && i+1 < len(host) {
-		return host[i+1:]
-	}
-	if proto == "https" {
-		return "443"
-	}
-	return "80"
-}
-
 // restoreForwarded puts back what ReverseProxy deletes.
 func restoreForwarded(out, in http.Header) {
 	for _, name := range [...]string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
@@ -235,20 +137,58 @@ func removeHopByHop(header http.Header) {
 }
 
 // isHopByHop reports whether a field, in canonical spelling, is for one
-// connection only.
+// connection only, or must never arrive: Proxy (httpoxy, CVE-2016-5385), and over
+// HTTP/2 a Host beside the :authority that was matched.
 func isHopByHop(name string) bool {
 	switch name {
 	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
-		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings":
+		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings", "Proxy", "Host":
 		return true
 	}
 	return false
 }
 
-// isForwarding reports whether only a trusted proxy may set a field.
+// isPlainName reports whether a name has letters, digits and hyphens only.
+func isPlainName(name string) bool {
+	for i := range len(name) {
+		if c := lower(name[i]); (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// isForwarding reports whether only a trusted proxy may set a field, since some
+// server or framework reads the client's address, the scheme, the host, the path
+// or the client's certificate from it.
 func isForwarding(name string) bool {
-	return name == "Forwarded" || name == "X-Real-Ip" ||
-		strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Original-")
+	switch name[0] {
+	case 'X', 'F', 'C', 'T', 'W', 'A', 'D', 'I', 'S', 'R':
+	default:
+		return false
+	}
+	switch name {
+	case "Forwarded", "X-Forwarded", "Forwarded-For", "Forwarded-Proto", "Forwarded-Host", "X-Forward-For", "X-Forwarder-For",
+		// the client's address
+		"X-Client-Ip", "X-Clientip", "Client-Ip", "True-Client-Ip", "X-Cluster-Client-Ip", "X-Remote-Ip", "X-Remote-Addr", "Remote-Addr",
+		"X-Originating-Ip", "X-Source-Ip", "X-Proxyuser-Ip", "X-Custom-Ip-Authorization", "X-Appengine-User-Ip", "X-Appengine-Remote-Addr",
+		"X-Azure-Clientip", "X-Azure-Socketip", "X-Nf-Client-Connection-Ip", "X-Sucuri-Clientip", "X-Ms-Forwarded-Client-Ip", "X-Vercel-Forwarded-For",
+		"Cf-Connecting-Ip", "Cf-Connecting-Ipv6", "Cf-Pseudo-Ipv4", "Fastly-Client-Ip", "Fly-Client-Ip", "Do-Connecting-Ip",
+		"Incap-Client-Ip", "Ali-Cdn-Real-Ip", "Cdn-Src-Ip", "Cloudfront-Viewer-Address", "Wl-Proxy-Client-Ip",
+		// scheme, host and path
+		"X-Scheme", "X-Url-Scheme", "X-Proto", "X-Arr-Ssl", "Front-End-Https", "Cf-Visitor", "Cloudfront-Forwarded-Proto",
+		"Fastly-Ssl", "Fly-Forwarded-Proto", "Fly-Forwarded-Port", "Fly-Forwarded-Ssl", "Wl-Proxy-Ssl",
+		"X-Host", "X-Http-Host-Override", "X-Host-Override", "X-Rewrite-Url", "X-Override-Url", "X-Script-Name",
+		// the client's certificate (RFC 9440)
+		"Client-Cert", "Client-Cert-Chain", "X-Client-Cert", "X-Arr-Clientcert":
+		return true
+	}
+	for _, prefix := range [...]string{"X-Forwarded-", "X-Original-", "X-Real-", "X-Envoy-", "X-Ssl-", "Ssl-Client-", "X-Amzn-Mtls-"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // tokens yields the elements of a comma-separated field.

@@ -64,7 +64,11 @@ func TestHeadersOfUntrustedPeers(t *testing.T) {
 			"X-Forwarded-Server: evil", "X-Forwarded-Uri: /admin", "X-Forwarded-Anything: x", "X-Real-IP: 1.2.3.4",
 			"X-Original-URL: /admin", "X-Original-Forwarded-For: 1.2.3.4", "X_Forwarded_For: 1.2.3.4", "X-Forwarded_For: 1.2.3.4",
 			"x_real_ip: 1.2.3.4", "X_Original_URL: /admin", "Connection: X-Forwarded-For", "Connection: X-Real-Ip, close, X-Forwarded-Host",
-			"X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-For: 5.6.7.8", "X-Forwarded-For:",
+			"X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-For: 5.6.7.8", "X-Forwarded-For:", "X.forwarded.for: 1.2.3.4", "X-Forwarded!For: 1.2.3.4",
+			"Proxy: evil", "X-Rewrite-URL: /admin", "X-Scheme: https", "True-Client-IP: 1.2.3.4", "X-Client-IP: 1.2.3.4", "Client-IP: 1.2.3.4",
+			"X-Forwarded: 1.2.3.4", "Forwarded-For: 1.2.3.4", "X-Cluster-Client-IP: 1.2.3.4", "CF-Connecting-IP: 1.2.3.4", "CF-Visitor: {}",
+			"Fastly-Client-IP: 1.2.3.4", "X-Azure-ClientIP: 1.2.3.4", "X-Envoy-External-Address: 1.2.3.4", "WL-Proxy-Client-IP: 1.2.3.4", "Front-End-Https: on",
+			"X-Url-Scheme: https", "X-Host: evil.com", "X-Real-Port: 1", "X-ARR-SSL: on", "Client-Cert: :x:", "X-SSL-Client-Verify: SUCCESS", "SSL-Client-Cert: x",
 		} {
 			got := send(line)
 			for name, values := range got.Header {
@@ -118,9 +122,10 @@ func TestHeadersOfTrustedPeers(t *testing.T) {
 		for line, want := range map[string]string{ // the request header, and what arrives of it
 			"X-Forwarded-Host: a.example.com:8443":            "X-Forwarded-Host: a.example.com:8443",
 			"X-Forwarded-Host: a b":                           "X-Forwarded-Host: " + host,
-			"X-Forwarded-Host: a, b":                          "X-Forwarded-Host: " + host,
+			"X-Forwarded-Host: a, b":                          "X-Forwarded-Host: a",
 			"X-Forwarded-Proto: https":                        "X-Forwarded-Proto: https",
-			"X-Forwarded-Proto: HTTPS, x":                     "X-Forwarded-Proto: http",
+			"X-Forwarded-Proto: HTTPS, x":                     "X-Forwarded-Proto: https",
+			"X-Forwarded-Proto: x, https":                     "X-Forwarded-Proto: http",
 			"X-Forwarded-Proto: javascript":                   "X-Forwarded-Proto: http",
 			"X-Forwarded-Port: 8443":                          "X-Forwarded-Port: 8443",
 			"X-Forwarded-Port: 8443x":                         "X-Forwarded-Port: 80",
@@ -129,8 +134,8 @@ func TestHeadersOfTrustedPeers(t *testing.T) {
 			"X-Forwarded-Prefix: //evil.com\\x":               "",
 			"X-Forwarded-Prefix: /a/../b":                     "",
 			"X-Original-URL: /x":                              "X-Original-Url: /x",
-			"Forwarded: for=1.2.3.4":                          `Forwarded: for=1.2.3.4, for="127.0.0.1"`,
-			"Forwarded: for=1.2.3.4\r\nForwarded: for=\"_x\"": `Forwarded: for=1.2.3.4, for="_x", for="127.0.0.1"`,
+			"Forwarded: for=1.2.3.4":                          "Forwarded: for=1.2.3.4;host=" + host + ";proto=http, for=127.0.0.1",
+			"Forwarded: for=1.2.3.4\r\nForwarded: for=\"_x\"": "Forwarded: for=_x;host=" + host + ";proto=http, for=127.0.0.1",
 		} {
 			got := send(strings.Split(line, "\r\n")...)
 			name, value, _ := strings.Cut(want, ": ")
@@ -261,6 +266,57 @@ func TestRequestTrailers(t *testing.T) {
 	a := g.do(request("POST", "/a", "Transfer-Encoding: chunked", "Trailer: X-Drop", "Connection: X-Drop") + "0\r\nX-Drop: 1\r\n\r\n")
 	if got := u.only(); a.StatusCode != 200 || got.Trailer["X-Drop"] != nil {
 		t.Errorf("got %s, trailers %v", a.Status, got.Trailer)
+	}
+}
+
+// TestDeletedFieldsStayDeleted: what Middleware deletes, or sets, in the header
+// does not come as a trailer, be it that the client has sent both or only that.
+func TestDeletedFieldsStayDeleted(t *testing.T) {
+	u := answering(t, ok(""))
+	var seen http.Header
+	p := &slipswitch.Proxy{Middleware: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			seen = r.Header.Clone()
+			r.Header.Del("X-Deleted")
+			r.Header.Set("X-Set", "1")
+			next.ServeHTTP(w, r)
+		})
+	}}
+	g := startGateway(t, p, route("/a", u))
+	for _, lines := range [][]string{nil, {"X-Deleted: 1", "X-Set: 2", "X-Both: 3"}} {
+		a := g.do(request("POST", "/a", append(lines, "Transfer-Encoding: chunked", "Trailer: X-Deleted, X-Set, X-Both, X-Sum")...) +
+			"3\r\nabc\r\n0\r\nX-Deleted: evil\r\nX-Set: evil\r\nX-Both: evil\r\nX-Sum: 1\r\n\r\n")
+		got := u.only()
+		want := http.Header{"X-Sum": {"1"}}
+		if lines == nil {
+			want["X-Both"] = []string{"evil"} // an ordinary trailer
+		}
+		if a.StatusCode != 200 || got.body != "abc" || !maps.EqualFunc(got.Trailer, want, slices.Equal) || strings.Contains(got.head, "X-Sum:") {
+			t.Errorf("%q: got %s, trailers %v in %q; want %v", lines, a.Status, got.Trailer, got.head, want)
+		}
+		if lines == nil && seen.Get("X-Sum") != "" {
+			t.Errorf("Middleware saw %v", seen)
+		}
+	}
+}
+
+// TestHostFieldOfHTTP2: net/http's HTTP/2 server leaves a Host field that stands
+// beside :authority in the header. Middleware must see only what was matched.
+func TestHostFieldOfHTTP2(t *testing.T) {
+	u := answering(t, ok(""))
+	var seen []string
+	p := &slipswitch.Proxy{Middleware: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			seen = append(r.Header["Host"], r.Host)
+			next.ServeHTTP(w, r)
+		})
+	}}
+	g := startHandler(t, p, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header["Host"] = []string{"evil.example"}
+		p.ServeHTTP(w, r)
+	}), route("/a", u))
+	if a := g.get("/a"); a.StatusCode != 200 || !slices.Equal(seen, []string{host}) {
+		t.Errorf("got %s; Middleware saw hosts %q; want %q", a.Status, seen, host)
 	}
 }
 
@@ -466,8 +522,8 @@ func FuzzForwarded(f *testing.F) {
 			return seen[field][0]
 		}
 		hops := strings.Split(one("X-Forwarded-For"), ", ")
-		for _, hop := range hops {
-			if addr, err := netip.ParseAddr(hop); err != nil || addr.String() != hop {
+		for i, hop := range hops {
+			if addr, err := netip.ParseAddr(hop); (err != nil || addr.String() != hop) && (i > 0 || hop[0] != '_') {
 				t.Errorf("X-Forwarded-For: %q", one("X-Forwarded-For"))
 			}
 		}
@@ -491,6 +547,16 @@ func FuzzForwarded(f *testing.F) {
 		if values, ok := seen["X-Forwarded-Host"]; ok && (len(values) != 1 || values[0] == "" || strings.ContainsAny(values[0], ", /@\\")) {
 			t.Errorf("X-Forwarded-Host %q", values)
 		}
+		if values, ok := seen["Forwarded"]; ok {
+			scheme, for_ := "proto="+one("X-Forwarded-Proto"), hops[0]
+			if strings.Contains(for_, ":") {
+				for_ = `"[` + for_ + `]"`
+			}
+			if first, _, _ := strings.Cut(values[0], ", "); len(values) != 1 || !strings.HasPrefix(first, "for="+for_+";") || !strings.HasSuffix(first, scheme) ||
+				strings.Count(values[0], "for=") != len(hops) || strings.Contains(first, "host=") != (seen["X-Forwarded-Host"] != nil) {
+				t.Errorf("Forwarded %q contradicts %v", values, seen)
+			}
+		}
 		if seen["X_real_ip"] != nil || seen["Connection"] != nil {
 			t.Errorf("%v", seen)
 		}
@@ -499,4 +565,38 @@ func FuzzForwarded(f *testing.F) {
 			t.Errorf("an untrusted peer was believed: %v", seen)
 		}
 	})
+}
+
+// BenchmarkAdmit is what a request costs before Middleware sees it.
+func BenchmarkAdmit(b *testing.B) {
+	for _, bench := range []struct {
+		name    string
+		trusted []netip.Prefix
+		lines   http.Header
+	}{
+		{"direct", nil, nil},
+		{"trusted", loopback, http.Header{"X-Forwarded-For": {"203.0.113.7, 127.0.0.2"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"pub.example.com"}}},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			var router slipswitch.Router
+			if _, err := router.Update(func(tx *slipswitch.Txn) error {
+				tx.Put(slipswitch.Route{Path: "/s", StripPath: true, Upstreams: slipswitch.To("http://127.0.0.1:1")})
+				return nil
+			}); err != nil {
+				b.Fatal(err)
+			}
+			p := &slipswitch.Proxy{Router: &router, TrustedProxies: bench.trusted,
+				Middleware: func(http.Handler) http.Handler { return http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}) }}
+			r := httptest.NewRequest("GET", "/s/x", nil)
+			r.RemoteAddr = "127.0.0.1:1234"
+			r.Header = http.Header{"User-Agent": {"Mozilla/5.0"}, "Accept": {"*/*"}, "Accept-Encoding": {"gzip"}, "Accept-Language": {"en"},
+				"Cookie": {"a=b; c=d"}, "Referer": {"https://pub.example.com/s/"}, "Sec-Fetch-Mode": {"cors"}, "Sec-Fetch-Site": {"same-origin"}}
+			maps.Copy(r.Header, bench.lines)
+			w := httptest.NewRecorder()
+			b.ReportAllocs()
+			for b.Loop() {
+				p.ServeHTTP(w, r)
+			}
+		})
+	}
 }

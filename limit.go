@@ -15,8 +15,10 @@ import (
 // touched. Unless a field says otherwise, zero sets no limit.
 //
 // A client is an IPv4 address, or the first 64 bits of an IPv6 address, since
-// that is what a household is given. All clients behind a proxy that is not one
-// of Proxy.TrustedProxies are one.
+// that is what a household is given, or the identifier by which a trusted proxy
+// hides it (RFC 7239 §6.3). All clients of a proxy that is not one of
+// Proxy.TrustedProxies are one, and so are all on Unix sockets, unless
+// Proxy.TrustUnix is set.
 type Limits struct {
 	// Requests is how many may be in progress: from their match to the end of
 	// their response, or of an upgrade up to its 101. Zero: 16,384, or as many as
@@ -62,20 +64,28 @@ type Limits struct {
 // A seat is what a request, or a tunnel, takes of the limits.
 type seat struct {
 	place  string
-	client netip.Prefix // the zero Prefix: not known
+	client clientKey
 }
 
-func seatOf(place, client string) seat {
-	addr, err := netip.ParseAddr(client)
-	if err != nil {
-		return seat{place: place}
+// A clientKey is what clients are told apart by.
+type clientKey struct {
+	network netip.Prefix
+	id      string // if there is no address
+}
+
+// seat returns the seat of a request.
+func (x *exchange) seat() seat {
+	addr := x.client.Addr
+	at := seat{place: x.match.leaf.place.key}
+	switch {
+	case !addr.IsValid():
+		at.client.id = x.client.String()
+	case addr.Is6():
+		at.client.network, _ = addr.Prefix(64)
+	default:
+		at.client.network = netip.PrefixFrom(addr, 32)
 	}
-	bits := addr.BitLen()
-	if addr.Is6() {
-		bits = 64
-	}
-	prefix, _ := addr.Prefix(bits) // without its zone
-	return seat{place, prefix}
+	return at
 }
 
 // seats are what is taken of a Proxy's limits.
@@ -92,7 +102,7 @@ type tally struct {
 
 	all     int
 	places  map[string]int // nil unless there is a limit
-	clients map[netip.Prefix]int
+	clients map[clientKey]int
 }
 
 // init sets the limits. With the descriptors that there are now.
@@ -128,7 +138,7 @@ func (t *tally) over(at seat) string {
 		return t.name
 	case t.perPlace > 0 && t.places[at.place] >= t.perPlace:
 		return t.name + "PerRoute"
-	case t.perClient > 0 && at.client.IsValid() && t.clients[at.client] >= t.perClient:
+	case t.perClient > 0 && t.clients[at.client] >= t.perClient:
 		return t.name + "PerClient"
 	}
 	return ""

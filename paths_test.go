@@ -294,7 +294,7 @@ func TestHostsReachUpstream(t *testing.T) {
 	}{
 		{host: "ide.example.com", want: "exact"},
 		{host: "ide.example.com:8443", want: "exact"},
-		{host: "ide.example.com:", want: "exact"},
+		{host: "ide.example.com:", want: "exact", forwarded: "ide.example.com"},
 		{"IDE.Example.COM", "exact", "ide.example.com"},
 		{"IDE.example.com:443", "exact", "ide.example.com:443"},
 		{"ide.example.com.", "exact", "ide.example.com"},

@@ -68,9 +68,19 @@ type Proxy struct {
 	// goroutine as TunnelClosed. Logger is told of it, too.
 	TunnelsClosed func(Burst)
 
-	// TrustedProxies are the peers whose Forwarded and X-Forwarded headers are
-	// believed. Nil: nobody's; they are dropped and written anew.
+	// TrustedProxies are the peers that are believed about the client: by
+	// X-Forwarded-For, -Proto, -Host and -Port or, if none of the first three is
+	// there, by Forwarded (RFC 7239). A trusted proxy must set or delete these
+	// fields, or append to them: it must not pass its client's own on. Zero means
+	// that no peer is believed. These fields, and others from which servers read the
+	// client's address, scheme or host, are then dropped and written anew.
 	TrustedProxies []netip.Prefix
+
+	// TrustUnix has the peers on Unix sockets, which have no address, believed as
+	// TrustedProxies are. The Proxy knows of the socket by http.LocalAddrContextKey,
+	// which http.Server sets. Otherwise all clients on Unix sockets are one to
+	// Limits.
+	TrustUnix bool
 
 	// Activity is what counts as use of a route. Zero: everything but the
 	// single bytes.
@@ -181,7 +191,7 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, body *clientBody,
 		match.leaf.place.use(time.Now())
 	}
 	r = p.admit(w, r, body, match)
-	at := seatOf(match.leaf.place.key, r.Header.Get("X-Real-Ip"))
+	at := exchangeFrom(r.Context()).seat()
 	if err := p.take(at, &p.seats.requests); err != nil {
 		p.fail(w, r, err)
 		return
@@ -274,12 +284,13 @@ func rawPath(u *url.URL) string {
 // An exchange is what the context of an admitted request carries.
 type exchange struct {
 	match   Match
+	client  Client
+	origin  []string    // the client's Origin fields
 	upgrade string      // the protocol that is asked for and may be spoken, or ""
 	offers  []string    // the client's Upgrade fields
 	opaque  bool        // the tunnel's bytes are no WebSocket frames
 	trailer http.Header // the client's, complete once the body is read
 	stuck   *target     // where the client's cookie wants it; nil: nowhere
-	secure  bool        // the client speaks TLS, here or to a trusted proxy
 	script  bool        // it asks for a service worker's script
 	untyped bool        // the upstream's response has no Content-Type
 	watch   *watch      // over a plain request; nil: nothing is sent yet
@@ -307,7 +318,7 @@ func MatchFrom(ctx context.Context) (Match, bool) {
 // admit returns the request as Middleware may see it: with its match in the
 // context, its path resolved, its headers clean.
 func (p *Proxy) admit(w http.ResponseWriter, r *http.Request, body *clientBody, match Match) *http.Request {
-	x := &exchange{match: match, offers: r.Header["Upgrade"], trailer: r.Trailer, sent: body}
+	x := &exchange{match: match, origin: r.Header["Origin"], offers: r.Header["Upgrade"], trailer: r.Trailer, sent: body}
 	x.upgrade = upgradeProtocol(r, match.Route)
 	x.opaque = x.upgrade != "websocket" || hasParameter(r.URL.RawQuery, match.Route.OpaqueQuery)
 	admitted := r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
@@ -317,21 +328,20 @@ func (p *Proxy) admit(w http.ResponseWriter, r *http.Request, body *clientBody, 
 		resolved.Path, _ = url.PathUnescape(match.Path)
 		admitted.URL = &resolved
 	}
-	p.cleanRequest(admitted, match)
+	p.cleanRequest(admitted, x)
 	if body != nil {
 		x.body = p.timed(w, r, match.Route)
 		body.ReadCloser = x.body
 		admitted.Body = body
 	}
-	// Of what the client said; Middleware and the route's rules may change it.
-	x.secure = admitted.Header.Get("X-Forwarded-Proto") == "https"
-	x.script = r.Header["Service-Worker"] != nil
+	x.script = r.Header["Service-Worker"] != nil // Middleware and the route's rules may remove it
 	return admitted
 }
 
 // forwardRequest is the innermost handler: what Middleware's next does.
 func (p *Proxy) forwardRequest(w http.ResponseWriter, r *http.Request) {
 	x := exchangeFrom(r.Context())
+	settleTrailers(r)
 	switch {
 	case x == nil:
 		p.fail(w, r, &Error{Status: http.StatusInternalServerError, Reason: "internal error",

@@ -75,7 +75,8 @@ type CloseReport struct {
 
 	Route    Key       `json:"route"`
 	Upstream string    `json:"upstream"`
-	Client   string    `json:"client"`
+	Client   string    `json:"client"` // Tunnel.Client
+	Peer     string    `json:"peer"`   // Tunnel.Peer
 	Opened   time.Time `json:"opened"`
 	Closed   time.Time `json:"closed"`
 	Traffic
@@ -109,6 +110,7 @@ func (t *Tunnel) report(end splice.End) CloseReport {
 		Route:         t.match,
 		Upstream:      t.upstream,
 		Client:        t.client,
+		Peer:          t.peer,
 		Opened:        t.opened,
 		Closed:        time.Now(),
 		Traffic:       trafficOf(end.Stats),
@@ -139,7 +141,7 @@ func closeFrameOf(seen splice.Seen) *CloseFrame {
 // LogValue is the report as a group of attributes, without those that are
 // empty. [slog.Any] with the key "" puts them beside others.
 func (r CloseReport) LogValue() slog.Value {
-	attrs := make([]slog.Attr, 0, 24)
+	attrs := make([]slog.Attr, 0, 25)
 	add := func(key, value string) {
 		if value != "" {
 			attrs = append(attrs, slog.String(key, value))
@@ -163,6 +165,7 @@ func (r CloseReport) LogValue() slog.Value {
 	add("route", r.Route.String())
 	add("upstream", r.Upstream)
 	add("client", r.Client)
+	add("peer", r.Peer)
 	return slog.GroupValue(append(attrs,
 		slog.String("lasted", r.Closed.Sub(r.Opened).Round(time.Millisecond).String()),
 		slog.String("quiet", r.Closed.Sub(latest(r.LastData, r.Opened)).Round(time.Millisecond).String()),

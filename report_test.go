@@ -79,6 +79,11 @@ func TestBursts(t *testing.T) {
 	of := func(by slipswitch.By, route slipswitch.Key, upstream, client string) slipswitch.CloseReport {
 		return slipswitch.CloseReport{By: by, How: "RST", Route: route, Upstream: upstream, Client: client}
 	}
+	behind := func(peer, client string) slipswitch.CloseReport {
+		r := of("client", a, "u", client)
+		r.Peer = peer
+		return r
+	}
 	for _, test := range []struct {
 		name   string
 		closes []closes
@@ -93,6 +98,8 @@ func TestBursts(t *testing.T) {
 			"10 by upstream, /a u c within 0s, told after 1s; 20 by client, /a u c within 0s, told after 1s; "},
 		{"long", []closes{{100, 150 * time.Millisecond, of("gateway", a, "u", "c")}},
 			"67 by gateway, /a u c within 9.9s, told after 10.15s; 33 by gateway, /a u c within 4.8s, told after 16s; "},
+		{"of one balancer", []closes{{6, 0, behind("10.0.0.2", "c")}, {6, 0, behind("10.0.0.2", "d")}}, "12 by client, /a u  from 10.0.0.2 within 0s, told after 1s; "},
+		{"of two balancers", []closes{{6, 0, behind("10.0.0.2", "c")}, {6, 0, behind("10.0.0.3", "c")}}, "12 by client, /a u c within 0s, told after 1s; "},
 		{"twice", []closes{{10, 0, of("upstream", a, "u", "c")}, {1, 3 * time.Second, of("gateway", a, "u", "c")}, {10, 0, of("upstream", a, "u", "c")}},
 			"10 by upstream, /a u c within 0s, told after 1s; 10 by upstream, /a u c within 0s, told after 4s; "},
 	} {
@@ -109,8 +116,12 @@ func TestBursts(t *testing.T) {
 					if told[b.By] == "" {
 						order = append(order, b.By)
 					}
+					client := b.Client
+					if b.Peer != "" {
+						client += " from " + b.Peer
+					}
 					told[b.By] += fmt.Sprintf("%d by %s, %s %s %s within %v, told after %v; ",
-						b.Tunnels, b.By, path, b.Upstream, b.Client, b.Last.Sub(b.First), time.Since(begin))
+						b.Tunnels, b.By, path, b.Upstream, client, b.Last.Sub(b.First), time.Since(begin))
 				})
 				for _, c := range test.closes {
 					for range c.n {

@@ -23,7 +23,7 @@ func (t *Tunnel) finish(end splice.End) {
 	t.place.use(t.proxy.lastActive(end.Stats))
 	t.choice.end()
 	t.place.leave(t.proxy.Router, t)
-	t.proxy.leave(seatOf(t.place.key, t.client), &t.proxy.seats.tunnels) // whoever hears of the end finds the seat free
+	t.proxy.leave(t.seat, &t.proxy.seats.tunnels) // whoever hears of the end finds the seat free
 	t.proxy.reports.add(t.report(end))
 	t.proxy.tunnels.leave(t) // for which Shutdown waits, and then for the reports
 }

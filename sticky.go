@@ -107,7 +107,7 @@ func (p *Proxy) stick(header http.Header, x *exchange, c *choice) {
 		Path:     cmp.Or(s.Path, cookiePath(prefix)),
 		SameSite: sameSite[s.SameSite],
 		HttpOnly: true,
-		Secure:   s.SameSite == "none" || x.secure,
+		Secure:   s.SameSite == "none" || x.client.Scheme == "https",
 	}
 	header["Set-Cookie"] = append(header["Set-Cookie"], cookie.String())
 }

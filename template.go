@@ -163,6 +163,9 @@ func parsePorts(list string) (ports []portRange, err error) {
 
 // isPort reports whether s is a port number, without leading zeros.
 func isPort(s string) bool {
+	if s == "" {
+		return false // without making an error
+	}
 	n, err := strconv.ParseUint(s, 10, 16)
 	return err == nil && n > 0 && s[0] != '0'
 }

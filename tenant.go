@@ -2,9 +2,7 @@ package slipswitch
 
 import (
 	"cmp"
-	"net"
 	"net/http"
-	"net/url"
 	"strings"
 )
 
@@ -126,57 +124,48 @@ func (x *exchange) restoreLocation(header http.Header, prefix string, t *target)
 }
 
 // ownPath returns the path of a URL, with query and fragment, if it is on the
-// upstream itself; false for relative paths, too, which need no help.
+// upstream itself; false for relative paths, too, which need no help. The path is
+// not looked at: a browser follows "/100%", which net/url refuses.
 func (x *exchange) ownPath(location string, t *target) (string, bool) {
-	u, err := url.Parse(location)
-	if err != nil || u.User != nil {
+	scheme, rest, found := strings.Cut(location, "//")
+	if !found || strings.ContainsAny(scheme, "/?#") {
+		return location, strings.HasPrefix(location, "/")
+	}
+	scheme = strings.ToLower(scheme)
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	authority, path := rest[:end], rest[end:]
+	if scheme != "" && scheme != "http:" && scheme != "https:" || !x.isOwn(scheme, authority, t) {
 		return "", false
 	}
-	if u.Host == "" {
-		return location, u.Scheme == "" && strings.HasPrefix(location, "/")
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
 	}
-	if u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https" || !x.isOwn(u, t) {
-		return "", false
-	}
-	path := location[strings.Index(location, "//")+2:]
-	i := strings.IndexAny(path, "/?#")
-	switch {
-	case i < 0:
-		return "/", true
-	case path[i] != '/':
-		return "/" + path[i:], true
-	}
-	return path[i:], true
+	return path, true
 }
 
-// isOwn reports whether a URL names the upstream: as it is dialled, or by the
-// Host that it was sent.
-func (x *exchange) isOwn(u *url.URL, t *target) bool {
-	for _, own := range []string{t.addr, x.match.Route.UpstreamHost, x.match.host} {
-		if own != "" && names(u, own) {
+// isOwn reports whether a URL names the upstream: as it is dialled, by the Host
+// that it was sent, or by the one that the client asked for.
+func (x *exchange) isOwn(scheme, authority string, t *target) bool {
+	for _, own := range []string{t.addr, x.match.Route.UpstreamHost, x.match.host, x.client.Host} {
+		if own != "" && isHost(scheme, authority, own) {
 			return true
 		}
 	}
-	return false
+	host, port := x.client.Host, x.client.Port
+	return host != "" && explicitPort(host) == "" && port != usualPort(x.client.Scheme) && isHost(scheme, authority, host+":"+port)
 }
 
-// names reports whether a URL is for a host, with or without port. Of a host
+// isHost reports whether a URL is for a host, with or without port. Of a host
 // without one it is not known which is the default.
-func names(u *url.URL, hostport string) bool {
-	usual := "80"
-	if u.Scheme == "https" {
-		usual = "443"
-	}
-	said, _, err := scanHost(u.Host)
+func isHost(scheme, authority, hostport string) bool {
+	usual := usualPort(strings.TrimSuffix(scheme, ":"))
+	said, _, err := scanHost(authority)
 	host, _, other := scanHost(hostport)
-	if err != nil || other != nil || !equalFold(said, host) {
-		return false
-	}
-	want := usual
-	if _, p, err := net.SplitHostPort(hostport); err == nil && p != "" {
-		want = p
-	}
-	return cmp.Or(u.Port(), usual) == want
+	return err == nil && other == nil && equalFold(said, host) &&
+		cmp.Or(explicitPort(authority), usual) == cmp.Or(explicitPort(hostport), usual)
 }
 
 // publicPath returns the path by which a client finds what is at a path of
@@ -189,18 +178,4 @@ func (x *exchange) publicPath(path, prefix string, t *target) string {
 		path = prefix + path
 	}
 	return "/" + strings.TrimLeft(path, `/\`) // else it might name a host: to a browser a backslash is a slash
-}
-
-// isSameOrigin reports whether a handshake comes from a page of the host that
-// it is for, or from no page at all.
-func isSameOrigin(r *http.Request) bool {
-	origin := r.Header["Origin"]
-	if origin == nil {
-		return true
-	}
-	if len(origin) != 1 {
-		return false
-	}
-	u, err := url.Parse(origin[0])
-	return err == nil && u.Host != "" && equalFold(u.Host, r.Header.Get("X-Forwarded-Host"))
 }

@@ -331,7 +331,10 @@ func TestLocation(t *testing.T) {
 		"https://ide.example.com:80/x": "https://ide.example.com:80/x", "http://ide.example.com:443/x": "http://ide.example.com:443/x", "http://ide.example.com:8080/x": "http://ide.example.com:8080/x",
 		"http://ide.internal:80/x": "/ws/a/x", "http://ide.internal.:80/x": "/ws/a/x", "http://ide.internal:/x": "/ws/a/x", "http://ide.internal:81/x": "http://ide.internal:81/x",
 		"http://evil.com/x": "http://evil.com/x", "//evil.com/x": "//evil.com/x", "http://u@ide.internal/x": "http://u@ide.internal/x", "ftp://ide.internal/x": "ftp://ide.internal/x",
-		"http://ide.internal//evil.com/": "/ws/a//evil.com/", "javascript:alert(1)": "javascript:alert(1)", "http://[": "http://[",
+		"http://ide.internal//evil.com/": "/ws/a//evil.com/", "javascript:alert(1)": "javascript:alert(1)", "http://[": "http://[", "javascript://ide.internal/%0aalert(1)": "javascript://ide.internal/%0aalert(1)",
+		"/100%": "/ws/a/100%", "/100%/?a=%zz": "/ws/a/100%/?a=%zz", "http://ide.internal/100%": "/ws/a/100%", "HTTP://ide.internal/x": "/ws/a/x",
+		"/login?next=//evil.com": "/ws/a/login?next=//evil.com", "x//y": "x//y", "/x//y": "/ws/a/x//y", `http://ide.internal\@evil.com/`: `http://ide.internal\@evil.com/`,
+		"http:///x": "http:///x", "http:/x": "http:/x",
 	} {
 		for _, a := range eachAnswer(t, r, "/ws/a/x", []string{"Location: " + location}, nil) {
 			if got := a.Header.Get("Location"); got != want {
@@ -369,6 +372,33 @@ func TestLocation(t *testing.T) {
 	}
 }
 
+// TestLocationOfPublicHost: an upstream may name itself as the trusted proxies say
+// that the client does.
+func TestLocationOfPublicHost(t *testing.T) {
+	r := slipswitch.Route{Path: "/ws/a", StripPath: true, RestorePath: true}
+	for _, test := range []struct{ said, location, want string }{
+		{"X-Forwarded-Host: pub.example.com", "https://pub.example.com/x", "/ws/a/x"},
+		{"X-Forwarded-Host: pub.example.com:8443", "https://Pub.example.com:8443/x", "/ws/a/x"},
+		{"X-Forwarded-Host: pub.example.com:8443", "https://pub.example.com/x", "https://pub.example.com/x"},
+		{"X-Forwarded-Host: pub.example.com\r\nX-Forwarded-Port: 8443", "https://pub.example.com:8443/x", "/ws/a/x"},
+		{"X-Forwarded-Host: [2001:db8::1]:8443", "https://[2001:DB8::1]:8443/x", "/ws/a/x"},
+		{"Forwarded: host=pub.example.com", "//pub.example.com/x", "/ws/a/x"},
+	} {
+		for trusted, want := range map[bool]string{true: test.want, false: test.location} {
+			u := answering(t, ok("", "Location: "+test.location))
+			r.Upstreams = slipswitch.To(u.url)
+			p := &slipswitch.Proxy{}
+			if trusted {
+				p.TrustedProxies = loopback
+			}
+			g := startGateway(t, p, r)
+			if got := g.get("/ws/a/x", test.said).Header.Get("Location"); got != want {
+				t.Errorf("%q, trusted %v: %q: got %q; want %q", test.said, trusted, test.location, got, want)
+			}
+		}
+	}
+}
+
 // TestSameOrigin: pages of other hosts get no socket.
 func TestSameOrigin(t *testing.T) {
 	u := answering(t, switching())
@@ -393,5 +423,43 @@ func TestSameOrigin(t *testing.T) {
 	}
 	if n := slices.IndexFunc(u.all(), func(r received) bool { return strings.Contains(r.head, "evil") }); n >= 0 {
 		t.Error("the upstream was asked")
+	}
+
+	// RFC 6454: default ports, case and trailing dots mean nothing.
+	p := &slipswitch.Proxy{TrustedProxies: loopback}
+	g = startGateway(t, p, r)
+	for _, test := range []struct {
+		host, said, origin string
+		want               int
+	}{
+		{"ide.example.com:80", "", "http://ide.example.com", 101},
+		{"ide.example.com:443", "", "https://ide.example.com", 101},
+		{"ide.example.com", "", "https://ide.example.com:443", 101},
+		{"ide.example.com", "", "http://ide.example.com:443", 403},
+		{"ide.example.com:80", "", "https://ide.example.com", 403},
+		{"ide.example.com.", "", "https://ide.example.com.", 101},
+		{"ide.example.com.:8443", "", "https://IDE.example.com:8443", 101},
+		{"ide.example.com", "", "HTTPS://ide.example.com", 101},
+		{"ide.example.com", "", "ftp://ide.example.com", 403},
+		{"ide.example.com", "", "//ide.example.com", 403},
+		{"ide.example.com", "", "https://ide.example.com/", 403},
+		{"ide.example.com", "", "https://ide.example.com https://evil.com", 403},
+		{"ide.example.com", "", "https://u@ide.example.com", 403},
+		{"ide.example.com", "", "https://", 403},
+		{"ide.example.com", "X-Forwarded-Proto: https", "https://ide.example.com", 101},
+		{"ide.example.com", "X-Forwarded-Proto: https", "http://ide.example.com", 403}, // the host is known to be asked by https
+		{"ide.example.com", "X-Forwarded-Port: 8443", "https://ide.example.com:8443", 101},
+		{"ide.example.com", "X-Forwarded-Port: 8443", "https://ide.example.com", 101}, // it may be the proxy's own port
+		{"ide.example.com", "X-Forwarded-Host: pub.example.com", "https://pub.example.com", 101},
+		{"ide.example.com", "X-Forwarded-Host: pub.example.com", "https://ide.example.com", 403},
+		{"ide.example.com", "Forwarded: host=pub.example.com;proto=https", "https://pub.example.com", 101},
+	} {
+		lines := []string{"Origin: " + test.origin}
+		if test.said != "" {
+			lines = append(lines, test.said)
+		}
+		if a := g.do(strings.Replace(handshake("/a", lines...), "Host: "+host, "Host: "+test.host, 1)); a.StatusCode != test.want {
+			t.Errorf("%+v: got %s", test, a.Status)
+		}
 	}
 }

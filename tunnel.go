@@ -18,6 +18,8 @@ type Tunnel struct {
 	match    Key
 	version  uint64
 	client   string
+	peer     string
+	seat     seat
 	upstream string
 	listed   string // the upstream as the route has it
 	choice   *choice
@@ -45,9 +47,13 @@ func (t *Tunnel) Route() Key { return t.match }
 // Version is that of the table that the tunnel was opened by.
 func (t *Tunnel) Version() uint64 { return t.version }
 
-// Client is the address of the client: the peer's, or what a trusted proxy has
-// said.
+// Client is the client as Client.String has it: its address, or an identifier,
+// or "unknown".
 func (t *Tunnel) Client() string { return t.client }
+
+// Peer is the address of the other end of the client's connection: of the client
+// itself, or of the proxy before the gateway. "unix" means a Unix socket.
+func (t *Tunnel) Peer() string { return t.peer }
 
 // Upstream is the URL of the upstream, without path.
 func (t *Tunnel) Upstream() string { return t.upstream }

@@ -76,7 +76,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 		p.fail(w, r, err)
 		return
 	}
-	at := seatOf(x.match.leaf.place.key, r.Header.Get("X-Real-Ip"))
+	at := x.seat()
 	if err := p.take(at, &p.seats.handshakes, &p.seats.tunnels); err != nil {
 		p.fail(w, r, err)
 		return
@@ -118,7 +118,7 @@ func (p *Proxy) mayUpgrade(w http.ResponseWriter, r *http.Request, x *exchange) 
 		return badUpgrade("a body")
 	case !r.ProtoAtLeast(1, 1):
 		return badUpgrade("HTTP/1.0")
-	case x.match.Route.SameOrigin && !isSameOrigin(r):
+	case x.match.Route.SameOrigin && !x.client.isOrigin(x.origin):
 		return &Error{Status: http.StatusForbidden, Reason: "the page that asks is of another host"}
 	case x.upgrade != "websocket":
 		return nil
@@ -163,7 +163,9 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 		proxy:    p,
 		match:    x.match.Route.Key(),
 		version:  x.match.Version,
-		client:   r.Header.Get("X-Real-Ip"),
+		client:   x.client.String(),
+		peer:     x.client.peer(),
+		seat:     x.seat(),
 		upstream: h.target.String(),
 		listed:   x.match.leaf.lists(h.target),
 		opened:   time.Now(),

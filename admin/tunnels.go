@@ -20,6 +20,7 @@ type tunnelItem struct {
 	Route    slipswitch.Key `json:"route"`
 	Version  uint64         `json:"version"`
 	Client   string         `json:"client"`
+	Peer     string         `json:"peer"`
 	Upstream string         `json:"upstream"`
 	Opened   time.Time      `json:"opened"`
 	slipswitch.Traffic
@@ -28,7 +29,7 @@ type tunnelItem struct {
 func tunnelItemOf(t *slipswitch.Tunnel) tunnelItem {
 	traffic := t.Traffic()
 	traffic.LastData, traffic.LastActive = traffic.LastData.UTC(), traffic.LastActive.UTC()
-	return tunnelItem{t.ID(), t.Route(), t.Version(), t.Client(), t.Upstream(), t.Opened().UTC(), traffic}
+	return tunnelItem{t.ID(), t.Route(), t.Version(), t.Client(), t.Peer(), t.Upstream(), t.Opened().UTC(), traffic}
 }
 
 // tunnelOrders are what a list of tunnels can be sorted by.

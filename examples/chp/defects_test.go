@@ -116,6 +116,23 @@ func TestDefects(t *testing.T) {
 	}
 }
 
+// TestNoClientNamesItself: what is kept, and logged, of a client is its address,
+// whatever it says, though the target gets that, too.
+func TestNoClientNamesItself(t *testing.T) {
+	d := newDriver(t, ours(), mode{})
+	d.put("/ws", d.target.url())
+	claim := strings.Repeat("claim", 1000)
+	conn, saw := d.dial("/ws/", "X-Real-Ip", claim, "X-Forwarded-For", claim, "Forwarded", "for="+claim)
+	if fmt.Sprint(saw.Header["X-Real-Ip"]) != "["+claim+"]" {
+		t.Errorf("the target got an X-Real-IP of %d bytes; want %d", len(fmt.Sprint(saw.Header["X-Real-Ip"])), len(claim))
+	}
+	conn.Close(websocket.StatusNormalClosure, "")
+	programtest.Eventually(d, "the end is logged", func() bool { return strings.Contains(d.output.String(), "socket closed") })
+	if log := d.output.String(); !strings.Contains(log, "client=127.0.0.1 ") || strings.Contains(log, "claim") {
+		t.Errorf("got %.1000q", log)
+	}
+}
+
 func (d *driver) authorization() string { return "Authorization: token " + d.token + "\r\n" }
 
 // open sends a raw request and returns the connection, on which to wait.

@@ -155,7 +155,7 @@ func forwardedHeaders(d *driver) {
 	}
 	client := "127.0.0.1"
 	want := map[string]string{"X-Forwarded-For": client, "X-Forwarded-Proto": proto, "X-Forwarded-Port": port, "X-Forwarded-Host": host}
-	said := []string{"X-Forwarded-For", "10.1.2.3", "X-Forwarded-Proto", "gopher", "X-Forwarded-Port", "70", "X-Forwarded-Host", "a.example", "X-Real-Ip", "10.4.5.6", "Forwarded", "for=10.7.8.9"}
+	said := []string{"X-Forwarded-For", "10.1.2.3", "X-Forwarded-Proto", "gopher", "X-Forwarded-Port", "70", "X-Forwarded-Host", "a.example", "X-Real-Ip", "10.4.5.6", "Forwarded", "for=10.7.8.9", "True-Client-Ip", "10.1.1.1", "X-Scheme", "gopher"}
 	check := func(what string, got http.Header, want map[string]string) {
 		d.Helper()
 		for name, value := range want {
@@ -182,7 +182,7 @@ func forwardedHeaders(d *driver) {
 	check("with a port", d.saw(d.get(200, "/forwarded/", "Host", host+":8443").body).Header, map[string]string{"X-Forwarded-Port": "8443", "X-Forwarded-Host": host + ":8443"})
 	check("behind others", d.saw(d.get(200, "/forwarded/", said...).body).Header, map[string]string{
 		"X-Forwarded-For": "10.1.2.3," + client, "X-Forwarded-Proto": "gopher," + proto, "X-Forwarded-Port": "70," + port,
-		"X-Forwarded-Host": "a.example", "X-Real-Ip": "10.4.5.6", "Forwarded": "for=10.7.8.9",
+		"X-Forwarded-Host": "a.example", "X-Real-Ip": "10.4.5.6", "Forwarded": "for=10.7.8.9", "True-Client-Ip": "10.1.1.1", "X-Scheme": "gopher",
 	})
 	_, saw := d.dial("/forwarded/ws")
 	proto = strings.Replace(proto, "http", "ws", 1)

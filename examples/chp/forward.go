@@ -112,6 +112,18 @@ func (s *standIn) use(key slipswitch.Key) {
 
 var portOfHost = regexp.MustCompile(`:(\d+)$`)
 
+// between are the fields that the Proxy drops since they are for one connection, or
+// are no client's to set.
+var between = map[string]bool{
+	"Connection": true, "Proxy-Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Te": true,
+	"Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Http2-Settings": true, "Proxy": true, "Host": true, "Content-Length": true,
+}
+
+// isOdd reports whether a character is one that the Proxy drops a field for.
+func isOdd(c rune) bool {
+	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-'
+}
+
 // forwarded sets what X-Forwarded headers are to say: what the client has said,
 // and behind it what is known here.
 func (s *standIn) forwarded(r *http.Request, said *received) {
@@ -121,7 +133,8 @@ func (s *standIn) forwarded(r *http.Request, said *received) {
 		}
 	}
 	for name, values := range said.header {
-		if strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Original-") || name == "Forwarded" || name == "X-Real-Ip" {
+		if r.Header[name] == nil && !between[name] && strings.IndexFunc(name, isOdd) < 0 &&
+			!httpguts.HeaderValuesContainsToken(said.header["Connection"], name) || name == "X-Real-Ip" || name == "Forwarded" {
 			r.Header[name] = values
 		}
 	}

@@ -243,6 +243,11 @@ func redirects(d *driver) {
 			d.Errorf("got %s to %s; want 301 to https://%s/a%%20b?c=d", got.Status, got.Header.Get("Location"), want)
 		}
 	}
+	for _, target := range []string{"http:@evil.example/", "http:evil.example", "*"} {
+		if got := d.raw(a, "GET "+target+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); !d.real && got != "400" {
+			d.Errorf("GET %s: got %s; want 400", target, got)
+		}
+	}
 }
 
 // upstreams: targets that want a certificate, and have one of the authority's.

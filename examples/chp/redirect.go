@@ -52,6 +52,11 @@ func (o *options) redirect(w http.ResponseWriter, r *http.Request) {
 			o.redirectTo), http.StatusBadRequest)
 		return
 	}
+	target := r.URL.RequestURI()
+	if target[0] != '/' { // as of GET http:@evil.example/: the host would be a user's name
+		http.Error(w, "The request's target must begin with a slash.", http.StatusBadRequest)
+		return
+	}
 	host := r.Host
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -60,6 +65,6 @@ func (o *options) redirect(w http.ResponseWriter, r *http.Request) {
 	}
 	to := url.URL{Scheme: "https", Host: net.JoinHostPort(host, o.redirectTo)}
 	to.Host = withoutDefaultPort(&to)
-	w.Header().Set("Location", to.String()+r.URL.RequestURI())
+	w.Header().Set("Location", to.String()+target)
 	w.WriteHeader(http.StatusMovedPermanently)
 }
