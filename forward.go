@@ -145,9 +145,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 		})
 	}
 	r = r.WithContext(ctx)
-	if r.Body != nil {
-		r.Body = &requestBody{ReadCloser: r.Body, watch: w, trailer: r.Trailer}
-	}
+	body := r.Body
 	r.Host = route.upstreamHost(r.Host)
 	query, force := r.URL.RawQuery, r.URL.ForceQuery
 	response, err := tryEach(c, func(t *target) (*http.Response, error) {
@@ -156,6 +154,9 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		r.URL = t.url(x.match.forwardPath(t), query, force)
+		if body != nil {
+			r.Body = w.requestBody(body, r.Trailer, t.scheme == schemeHTTPS || t.scheme == schemeH2C)
+		}
 		if r.Host == "" && t.scheme == schemeUnix { // or the URL's would be taken
 			r.Host = "localhost"
 		}

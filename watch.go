@@ -95,13 +95,21 @@ func (d *deadline) disarm() {
 	d.mu.Unlock()
 }
 
-// A requestBody notices an upstream that takes nothing: the time from the end
-// of one read to the begin of the next is the time that writing takes.
+// A requestBody is the client's body as one upstream gets it. It notices an
+// upstream that takes nothing: the time from the end of one read to the begin of
+// the next is the time that writing takes.
 type requestBody struct {
-	io.ReadCloser
+	client  io.ReadCloser
 	watch   *watch
-	trailer http.Header // what goes on: the names are there already
+	trailer http.Header   // what goes on: the names are there already
+	closed  chan struct{} // by Close
+	once    sync.Once
+	apart   bool // Close ends a Read; HTTP/2's transport waits for that
 	ended   bool
+}
+
+func (w *watch) requestBody(client io.ReadCloser, trailer http.Header, apart bool) *requestBody {
+	return &requestBody{client: client, watch: w, trailer: trailer, closed: make(chan struct{}), apart: apart}
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
@@ -112,7 +120,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	b.watch.stall.pause()
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.read(p)
 	if b.watch.uploads && n > 0 {
 		b.watch.place.use(time.Now())
 	}
@@ -129,9 +137,39 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close leaves the body open: a transport closes it when it cannot connect, and
-// the next upstream is to have it whole. ReverseProxy closes it in the end.
-func (b *requestBody) Close() error { return nil }
+// read waits for the client on a goroutine of its own where Close must not: an
+// upstream may have said all before a client that only listens says a word. What
+// that reads later is for nobody, and it ends with the request.
+func (b *requestBody) read(p []byte) (int, error) {
+	if !b.apart {
+		return b.client.Read(p)
+	}
+	type part struct {
+		n   int
+		err error
+	}
+	buf := copyBuffers.Get()
+	came := make(chan part, 1)
+	go func() {
+		n, err := b.client.Read(buf[:min(len(p), len(buf))])
+		came <- part{n, err}
+	}()
+	select {
+	case part := <-came:
+		defer copyBuffers.Put(buf)
+		return copy(p, buf[:part.n]), part.err
+	case <-b.closed:
+		return 0, http.ErrBodyReadAfterClose
+	}
+}
+
+// Close leaves the client's body open: a transport closes it when it cannot
+// connect, and the next upstream is to have it whole. ReverseProxy closes that in
+// the end.
+func (b *requestBody) Close() error {
+	b.once.Do(func() { close(b.closed) })
+	return nil
+}
 
 // A responseBody bounds the wait for each part, and ends the watch.
 type responseBody struct {
