@@ -296,7 +296,7 @@ func TestFailedOpen(t *testing.T) {
 			u := startScript(t, func(u *upstream, p *peer) bool {
 				if _, err := p.request(); err == nil {
 					io.WriteString(p.TCPConn, switching())
-					p.expectReset()
+					p.expectEOF()
 					u.keep(received{})
 				}
 				return false
