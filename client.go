@@ -21,7 +21,7 @@ type responseWriter struct {
 	hints   bool        // interim responses pass
 	timeout time.Duration
 	stall   deadline
-	begun   bool // the final header is written
+	status  int // 0: the final header is not written
 	written int64
 }
 
@@ -61,7 +61,7 @@ func (w *responseWriter) WriteHeader(status int) {
 			maps.DeleteFunc(header, func(name string, _ []string) bool { return name != "Link" })
 		}
 	} else {
-		w.begun = true
+		w.status = status
 		header := w.Header()
 		if _, said := header["Content-Type"]; w.x.untyped && !said {
 			header["Content-Type"] = nil // or the server would guess: what was uploaded as nothing is no page
@@ -73,7 +73,6 @@ func (w *responseWriter) WriteHeader(status int) {
 }
 
 func (w *responseWriter) Write(p []byte) (int, error) {
-	w.begun = true
 	w.stall.arm(w.timeout)
 	defer w.stall.pause()
 	n, err := w.ResponseWriter.Write(p)

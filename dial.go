@@ -16,6 +16,7 @@ import (
 // connecting: no client certificate and no guard is got around by a connection
 // that somebody else has left.
 type dialer struct {
+	panicked   func(hook string, v any) error
 	guard      guard
 	dials      dials
 	ways       [2]dialFunc // to fixed names; to captured ones
@@ -67,6 +68,7 @@ func (r *Route) handshakeTimeout() time.Duration {
 }
 
 func (d *dialer) init(p *Proxy) {
+	d.panicked = p.panicked
 	d.guard.allowed = p.TemplateAddresses
 	d.dials.limits = &p.Limits
 	d.dials.over = func(limit string) error {
@@ -211,7 +213,7 @@ func (d *dialer) dial(ctx context.Context, network, address string, guarded bool
 	return conn, nil
 }
 
-func (d *dialer) dialTLS(ctx context.Context, address string, guarded bool, profile *tls.Config, alpn ...string) (net.Conn, error) {
+func (d *dialer) dialTLS(ctx context.Context, address string, guarded bool, profile *tls.Config, alpn ...string) (_ net.Conn, err error) {
 	conn, err := d.dial(ctx, "tcp", address, guarded)
 	if err != nil {
 		return nil, err
@@ -222,6 +224,12 @@ func (d *dialer) dialTLS(ctx context.Context, address string, guarded bool, prof
 		config.ServerName, _, _ = net.SplitHostPort(address)
 	}
 	secure := tls.Client(conn, config)
+	defer func() {
+		if v := recover(); v != nil { // of the profile's own functions
+			conn.Close()
+			err = &dialError{d.panicked("TLS profile", v)}
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, defaultHandshakeTimeout)
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {

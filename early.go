@@ -110,7 +110,9 @@ type earlyWriter struct {
 	status     int                      // 0: the final header is not written
 	chunked    bool
 	announced  []string // trailers
-	taken      bool     // the connection is hijacked
+	sized      bool
+	whole      bool // the answer is
+	taken      bool // the connection is hijacked
 }
 
 // early returns the writer for a request, and for its body a wrapper, nil if it
@@ -154,8 +156,9 @@ func (e *earlyWriter) WriteHeader(status int) {
 			sayClose(header)
 		}
 		e.announced = header["Trailer"]
-		e.chunked = e.request.ProtoAtLeast(1, 1) && e.request.Method != http.MethodHead && header.Get("Content-Length") == "" &&
-			header.Get("Transfer-Encoding") != "identity" && status != http.StatusNoContent && status != http.StatusNotModified
+		e.sized = header.Get("Content-Length") != "" || e.request.Method == http.MethodHead ||
+			status == http.StatusNoContent || status == http.StatusNotModified
+		e.chunked = !e.sized && e.request.ProtoAtLeast(1, 1) && header.Get("Transfer-Encoding") != "identity"
 	}
 	e.ResponseWriter.WriteHeader(status)
 }
@@ -192,9 +195,19 @@ func (e *earlyWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, buffered, err
 }
 
-// leave ends all reading of the body.
+// leave ends all reading of the body. Behind a panic it resets the connection if
+// its end would else be the answer's.
 func (e *earlyWriter) leave() {
-	if e.taken || e.body == nil {
+	if e.taken {
+		return
+	}
+	if !e.whole && e.status != 0 && !e.sized && !e.chunked {
+		if conn, _, err := e.Hijack(); err == nil {
+			reset(conn)
+			return
+		}
+	}
+	if e.body == nil {
 		return
 	}
 	if e.body.unread() {
@@ -209,6 +222,7 @@ func (e *earlyWriter) leave() {
 // answer that Proxy.ErrorHandler has not written is left to whoever calls the
 // Proxy, and its connection to the server.
 func (e *earlyWriter) finish() {
+	e.whole = true
 	if e.taken || !e.frames && !e.body.unread() {
 		return
 	}
@@ -236,6 +250,15 @@ func (e *earlyWriter) finish() {
 		half.CloseWrite()
 	}
 	go drop(conn)
+}
+
+// reset closes a connection so that nobody takes that for the end of what was sent.
+func reset(conn net.Conn) {
+	socket := socketOf(conn)
+	if tcp, ok := socket.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
+	socket.Close()
 }
 
 // trailers returns the trailer section, as net/http would write it.

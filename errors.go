@@ -97,15 +97,18 @@ var proxyStatus = map[int]string{
 
 // fail answers a request that got no answer from an upstream.
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if x := exchangeFrom(r.Context()); x != nil && x.body.isLate() {
+	x := exchangeFrom(r.Context())
+	if x != nil && x.body.isLate() {
 		err = errBodyTimeout // whose end the server takes for the client's
 	} else if errors.Is(r.Context().Err(), context.Canceled) {
 		cut(w)
 		panic(http.ErrAbortHandler) // the client has left
+	} else if x != nil && x.sent.fault() != nil {
+		err = &Error{Status: http.StatusBadRequest, Reason: "the request's body is invalid", Err: x.sent.fault()}
 	}
 	e := errorOf(err)
 	if e.Status >= 500 && !errors.Is(e, ErrAsleep) && !errors.Is(e, errExpected) && !isUntold(e) {
-		p.log().Warn("slipswitch: request failed", "host", r.Host, "path", rawPath(r.URL), "status", e.Status, "error", e.Err)
+		p.failures.log(p.log(), "slipswitch: request failed", r, e.Status, e.Err)
 	}
 	header := w.Header()
 	header.Del("Content-Length") // of the answer that Middleware had in mind

@@ -70,12 +70,20 @@ func (m Match) forwardPath(t *target) string {
 // forwardHTTP answers one plain request from an upstream.
 func (p *Proxy) forwardHTTP(w http.ResponseWriter, r *http.Request, x *exchange) {
 	route := x.match.Route
+	if r.Body == nil {
+		r.Body, r.ContentLength = http.NoBody, 0
+	}
+	if r.Body == http.NoBody {
+		r.ContentLength = 0
+	} else if r.Body != io.ReadCloser(x.sent) {
+		r.Body = foreignBody{r.Body, p}
+	}
 	if limit := route.MaxBody; limit > 0 {
 		if r.ContentLength > limit {
 			p.fail(w, r, &http.MaxBytesError{Limit: limit})
 			return
 		}
-		if r.Body != nil && r.Body != http.NoBody {
+		if r.Body != http.NoBody {
 			r.Body = http.MaxBytesReader(w, r.Body, limit)
 		}
 	}
@@ -83,13 +91,23 @@ func (p *Proxy) forwardHTTP(w http.ResponseWriter, r *http.Request, x *exchange)
 	whole := false
 	defer func() {
 		if !whole { // it panics
-			cut(w)
+			p.breakOff(out, r, x, x.watch.brokenBy())
 			x.watch.end()
 		}
 	}()
 	p.plain.ServeHTTP(out, r)
 	out.end()
 	whole = true
+}
+
+// breakOff ends a response that is not whole. If that is the upstream's doing, which
+// err tells, the client gets what has come of it, and the log is told.
+func (p *Proxy) breakOff(w *responseWriter, r *http.Request, x *exchange, err error) {
+	if err != nil && r.Context().Err() == nil && x.sent.fault() == nil {
+		p.failures.log(p.log(), "slipswitch: a response has broken off", r, w.status, err)
+		w.FlushError()
+	}
+	cut(w)
 }
 
 // reverseProxy returns the forwarder of plain requests. Its own notions of
@@ -135,6 +153,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	}
 	w := &watch{exchange: x, route: route, choice: c, place: x.match.leaf.place, cancel: cancel}
 	x.watch = w
+	w.cause = func() error { return context.Cause(ctx) }
 	w.uploads = p.counts(ActivityUploads)
 	w.header.expire = func() { cancel(errHeaderTimeout) }
 	w.stall.expire = func() { cancel(errStallTimeout) }

@@ -132,8 +132,7 @@ func (h *handshake) ask(r *http.Request, x *exchange) error {
 }
 
 // relay passes on an upstream's refusal.
-func (h *handshake) relay(w *responseWriter) {
-	defer w.end()
+func (h *handshake) relay(w *responseWriter) error {
 	h.limit.N = math.MaxInt64
 	h.conn.SetReadDeadline(time.Now().Add(defaultHandshakeTimeout))
 	removeHopByHop(h.response.Header)
@@ -142,10 +141,8 @@ func (h *handshake) relay(w *responseWriter) {
 		header[name] = append(header[name], values...)
 	}
 	w.WriteHeader(h.response.StatusCode)
-	if _, err := io.Copy(w, h.response.Body); err != nil {
-		cut(w)
-		panic(http.ErrAbortHandler) // or the client would take a part for the whole
-	}
+	_, err := io.Copy(w, h.response.Body)
+	return err
 }
 
 // verify checks a 101 against what the client has offered (RFC 6455 §4.1).

@@ -225,12 +225,12 @@ func TestHTTP2TargetsCannotEndRequestLine(t *testing.T) {
 		"/a HTTP/1.1", "/a b", "/a?b c", "/a? HTTP/1.1", "/a?x=1 HTTP/1.1\r\nX-Auth-User: root\r\n\r\nGET /b",
 		"/a\r\nX: y", "/a?\n", "/a?\x00", "/a?\x7f", "/a\x01", "/a#b", "/a\\b", "a", "//\r\n",
 	} {
-		if got := g.http2Status(target); got != "400" && got != "" {
+		if got := g.http2Status("GET", target); got != "400" && got != "" {
 			t.Errorf("%q: got %s; want 400 or a stream error", target, got)
 		}
 	}
 	u.nothing()
-	if got := g.http2Status("/a/%61?b;c&%zz"); got != "200" {
+	if got := g.http2Status("GET", "/a/%61?b;c&%zz"); got != "200" {
 		t.Errorf("got %s", got)
 	}
 	if got := u.only().target(); got != "/a/%61?b;c&%zz" {
@@ -240,12 +240,12 @@ func TestHTTP2TargetsCannotEndRequestLine(t *testing.T) {
 
 // http2Status asks for a target by a raw HTTP/2 frame, and returns the status
 // of the answer; "" if the request was refused without one.
-func (g *gateway) http2Status(target string) string {
+func (g *gateway) http2Status(method, target string) string {
 	g.t.Helper()
 	client := g.dial()
 	defer client.Close()
 	var block []byte
-	for _, field := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", host}, {":path", target}} {
+	for _, field := range [][2]string{{":method", method}, {":scheme", "http"}, {":authority", host}, {":path", target}} {
 		block = append(block, 0, byte(len(field[0]))) // a literal, not to be indexed (RFC 7541 §6.2.2)
 		block = append(append(block, field[0]...), byte(len(field[1])))
 		block = append(block, field[1]...)
@@ -264,7 +264,7 @@ func (g *gateway) http2Status(target string) string {
 		}
 		switch head[3] {
 		case 1: // HEADERS; its first field is the status
-			status, ok := map[byte]string{0x88: "200", 0x8c: "400", 0x8d: "404"}[payload[0]]
+			status, ok := map[byte]string{0x88: "200", 0x8c: "400", 0x8d: "404", 0x8e: "500"}[payload[0]]
 			if !ok {
 				g.t.Fatalf("header block % x", payload)
 			}

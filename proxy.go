@@ -130,20 +130,21 @@ type Proxy struct {
 	// slog.Default(); one with slog.DiscardHandler keeps silent.
 	Logger *slog.Logger
 
-	start   sync.Once
-	forward http.Handler // Middleware around forwardHTTP and upgrade
-	plain   http.Handler // the ReverseProxy
-	dialer  dialer
-	picker  picker
-	sticky  []byte
-	life    context.Context // until Shutdown
-	end     context.CancelFunc
-	engine  splice.Engine
-	tunnels registry
-	seats   seats
-	hits    hits
-	reports reports
-	journal *journal.Journal
+	start    sync.Once
+	forward  http.Handler // Middleware around forwardHTTP and upgrade
+	plain    http.Handler // the ReverseProxy
+	dialer   dialer
+	picker   picker
+	sticky   []byte
+	life     context.Context // until Shutdown
+	end      context.CancelFunc
+	engine   splice.Engine
+	tunnels  registry
+	seats    seats
+	hits     hits
+	reports  reports
+	failures failures
+	journal  *journal.Journal
 }
 
 // ServeHTTP forwards the request, or answers 404 if there is no route; 503 while
@@ -166,6 +167,8 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 		return
 	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
 		err = &Error{Status: http.StatusMethodNotAllowed, Reason: "CONNECT and TRACE are not forwarded"}
+	case !isToken(r.Method): // HTTP/2 lets others pass
+		err = &Error{Status: http.StatusBadRequest, Reason: "the method is invalid", Err: fmt.Errorf("it is %.64q", r.Method)}
 	case err == nil && loops(r.Header):
 		err = &Error{Status: http.StatusLoopDetected, Reason: "the gateway leads to itself"}
 	case errors.Is(err, ErrNoRoute) && p.Router.expected.Load() > 0:
@@ -226,7 +229,7 @@ func (p *Proxy) init() {
 	p.sticky = p.stickyKey()
 	p.dialer.init(p)
 	for i, dial := range p.dialer.ways {
-		p.dialer.ways[i] = p.sparing(dial)
+		p.dialer.ways[i] = p.sparing(p.rescued(dial))
 	}
 	p.plain = p.reverseProxy()
 	p.forward = http.HandlerFunc(p.forwardRequest)
@@ -235,10 +238,16 @@ func (p *Proxy) init() {
 	}
 	p.engine.Logger = p.log()
 	p.engine.MaxPipes = p.Limits.pipes()
-	p.reports.closed = p.TunnelClosed
+	if p.TunnelClosed != nil {
+		p.reports.closed = func(r CloseReport) {
+			defer p.rescue("TunnelClosed")
+			p.TunnelClosed(r)
+		}
+	}
 	p.reports.burst = func(b Burst) {
 		p.log().Warn("slipswitch: tunnels have closed together", slog.Any("", b))
 		if p.TunnelsClosed != nil {
+			defer p.rescue("TunnelsClosed")
 			p.TunnelsClosed(b)
 		}
 	}

@@ -2,7 +2,6 @@ package slipswitch
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"time"
 )
@@ -61,7 +60,7 @@ func (t *Tunnel) reauthorize() {
 func (t *Tunnel) ask(ctx context.Context, answer chan<- error) {
 	defer func() {
 		if failed := recover(); failed != nil {
-			answer <- fmt.Errorf("panic: %v", failed)
+			answer <- t.proxy.panicked("Reauthorize", failed)
 		}
 	}()
 	answer <- t.proxy.Reauthorize(ctx, t)

@@ -95,7 +95,12 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 	defer h.release(p)
 	if h.response.StatusCode != http.StatusSwitchingProtocols {
 		p.incoming(h.response.Header, x, h.choice)
-		h.relay(p.responseWriter(w, r, x))
+		out := p.responseWriter(w, r, x)
+		if err := h.relay(out); err != nil {
+			p.breakOff(out, r, x, err)
+			panic(http.ErrAbortHandler) // or the client would take a part for the whole
+		}
+		out.end()
 		return
 	}
 	if err := h.verify(r, x); err != nil {

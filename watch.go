@@ -1,6 +1,7 @@
 package slipswitch
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -29,6 +30,9 @@ type watch struct {
 	uploads, downloads bool // whether these are activity
 
 	header, stall, stream deadline
+
+	cause  func() error // why the request's context has ended
+	broken error        // what the response has broken off with
 }
 
 // end may be called again, and on nil.
@@ -41,6 +45,14 @@ func (w *watch) end() {
 	w.stream.disarm()
 	w.cancel(nil)
 	w.choice.end()
+}
+
+// brokenBy may be called on nil.
+func (w *watch) brokenBy() error {
+	if w == nil {
+		return nil
+	}
+	return w.broken
 }
 
 // A deadline calls expire unless it is paused in time, and never behind that.
@@ -184,6 +196,9 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	b.watch.stream.pause()
 	if b.watch.downloads && n > 0 {
 		b.watch.place.use(time.Now())
+	}
+	if err != nil && err != io.EOF {
+		b.watch.broken = cmp.Or(b.watch.cause(), err)
 	}
 	return n, err
 }
