@@ -1,7 +1,6 @@
 package slipswitch
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -106,9 +105,7 @@ func (c Check) MarshalJSON() ([]byte, error) { return json.Marshal(c.json()) }
 // UnmarshalJSON is strict, as that of Route.
 func (c *Check) UnmarshalJSON(data []byte) error {
 	var read Check
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(read.json()); err != nil {
+	if err := unmarshalStrict(data, read.json(), "check"); err != nil {
 		return err
 	}
 	*c = read

@@ -1,7 +1,6 @@
 package slipswitch
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -84,9 +83,7 @@ func (e Ending) MarshalJSON() ([]byte, error) { return json.Marshal(e.json()) }
 // UnmarshalJSON is strict, as that of Route.
 func (e *Ending) UnmarshalJSON(data []byte) error {
 	var read Ending
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(read.json()); err != nil {
+	if err := unmarshalStrict(data, read.json(), "ending"); err != nil {
 		return err
 	}
 	*e = read

@@ -195,28 +195,20 @@ var errorPage = template.Must(template.New("error").Parse(`<!DOCTYPE html>
 </html>
 `))
 
-// A FieldError says what is wrong with one field of a route or key.
-type FieldError struct {
-	Field string `json:"field"` // by its JSON name, from the outermost on: "upstreams[0].weight"
-	Value string `json:"value"` // the beginning of it, or all; may be secret
-	Want  string `json:"want"`  // what would be right: "must …"
-}
-
-func (e *FieldError) Error() string { return fmt.Sprintf("%s %.64q %s", e.Field, e.Value, e.Want) }
-
 // A RouteError is one thing that is wrong with one change.
 type RouteError struct {
 	Index int    `json:"index"` // of the change in its batch, from 0
 	Owner string `json:"owner,omitempty"`
-	Key   Key    `json:"key"`   // as it was given
-	Field string `json:"field"` // by its JSON name
-	Value string `json:"value"`
-	Want  string `json:"want"` // what would be right: "must …"
+	Key   Key    `json:"key"` // as it was given
+	FieldError
 }
 
 func (e *RouteError) Error() string {
-	return fmt.Sprintf("slipswitch: change %d: route %.80q: %s %.64q %s", e.Index, e.Key, e.Field, e.Value, e.Want)
+	return fmt.Sprintf("slipswitch: change %d: route %.80q: %v", e.Index, e.Key, &e.FieldError)
 }
+
+// Unwrap returns the field error.
+func (e *RouteError) Unwrap() error { return &e.FieldError }
 
 // A BatchError says all that is wrong with a batch, none of which was applied.
 type BatchError struct{ Routes []*RouteError }

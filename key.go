@@ -54,8 +54,18 @@ func (k Key) String() string {
 	return host + k.Path
 }
 
-// ParseKey reads what String has written. The error says what is wrong with
-// the key.
+// UnmarshalJSON is strict, as that of Route.
+func (k *Key) UnmarshalJSON(data []byte) error {
+	type plainKey Key
+	var read plainKey
+	if err := unmarshalStrict(data, &read, "key"); err != nil {
+		return err
+	}
+	*k = Key(read)
+	return nil
+}
+
+// ParseKey reads what String has written. Its error is a [*FieldError], wrapped.
 func ParseKey(text string) (Key, error) {
 	var k Key
 	text, k.Exact = strings.CutPrefix(text, "=")
@@ -70,7 +80,7 @@ func ParseKey(text string) (Key, error) {
 
 // Canonical returns the one spelling of k by which stores tell keys apart: two
 // keys are the same route's if, and only if, it is equal. It is UTF-8
-// without spaces and control bytes. The error says what is wrong with the key.
+// without spaces and control bytes. Its error is a [*FieldError], wrapped.
 func (k Key) Canonical() (Key, error) {
 	key, kept, err := k.canonical()
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -331,7 +330,8 @@ func (r *Route) json() *routeJSON {
 // MarshalJSON leaves out what is zero.
 func (r Route) MarshalJSON() ([]byte, error) { return json.Marshal(r.json()) }
 
-// UnmarshalJSON is strict: a field that routes do not have is an error.
+// UnmarshalJSON is strict: a field that routes do not have is an error. Its
+// errors are [FieldErrors].
 func (r *Route) UnmarshalJSON(data []byte) error {
 	read, err := readRoute(data)
 	if err == nil {
@@ -343,14 +343,8 @@ func (r *Route) UnmarshalJSON(data []byte) error {
 // readRoute is what UnmarshalJSON does, with one copy less.
 func readRoute(data []byte) (*Route, error) {
 	read := new(Route)
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(read.json())
-	if err == nil && len(bytes.TrimSpace(data[decoder.InputOffset():])) > 0 {
-		err = errors.New("something follows its end")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("slipswitch: route: %s", strings.TrimPrefix(err.Error(), "json: "))
+	if err := unmarshalStrict(data, read.json(), "route"); err != nil {
+		return nil, err
 	}
 	return read, nil
 }
@@ -428,37 +422,8 @@ func leaveOut(fields map[string]json.RawMessage, known []string) map[string]json
 }
 
 var (
-	routeFields    = jsonFields(reflect.TypeFor[routeJSON]())
-	upstreamFields = jsonFields(reflect.TypeFor[Upstream]())
-	endingFields   = jsonFields(reflect.TypeFor[endingJSON]())
-	checkFields    = jsonFields(reflect.TypeFor[checkJSON]())
+	routeFields    = namesOf(jsonFields(reflect.TypeFor[routeJSON]()))
+	upstreamFields = namesOf(jsonFields(reflect.TypeFor[Upstream]()))
+	endingFields   = namesOf(jsonFields(reflect.TypeFor[endingJSON]()))
+	checkFields    = namesOf(jsonFields(reflect.TypeFor[checkJSON]()))
 )
-
-// jsonFields returns the names that a struct's fields have as JSON.
-func jsonFields(t reflect.Type) (names []string) {
-	for _, field := range reflect.VisibleFields(t) {
-		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		if name != "" && name != "-" {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// A durationText is a time.Duration as a JSON text.
-type durationText time.Duration
-
-func (d durationText) IsZero() bool { return d == 0 }
-
-func (d durationText) MarshalText() ([]byte, error) {
-	return []byte(time.Duration(d).String()), nil
-}
-
-func (d *durationText) UnmarshalText(text []byte) error {
-	parsed, err := time.ParseDuration(string(text))
-	if err != nil {
-		return fmt.Errorf(`duration %q must be a text such as "120s" or "1h30m"`, text)
-	}
-	*d = durationText(parsed)
-	return nil
-}

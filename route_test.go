@@ -81,24 +81,115 @@ func TestRouteJSONRoundTrip(t *testing.T) {
 
 func TestRouteJSONIsStrict(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
-		{`{"path":"/a","upstreams":["http://a"],"stripPaht":true}`, `"stripPaht"`},
-		{`{"path":"/a","upstreams":["http://a"],"idleTimeout":120}`, "idleTimeout"},
-		{`{"path":"/a","upstreams":["http://a"],"idleTimeout":"120"}`, `"120s"`},
-		{`{"path":"/a","upstreams":[{"url":"http://a","wieght":1}]}`, `"wieght"`},
-		{`{"path":"/a","upstreams":["http://a"],"onDelete":{"clsoe":true}}`, `"clsoe"`},
-		{`{"path":"/a","upstreams":["http://a"],"onDelete":{"close":true,"after":5}}`, "after"},
-		{`{"path":"/a","upstreams":["http://a"],"check":{"path":"/","evrey":"5s"}}`, `"evrey"`},
-		{`{"path":"/a","upstreams":["http://a"],"check":{"path":"/","every":5}}`, "every"},
-		{`{"path":7}`, "path"},
-		{`[]`, "array"},
+		{`{"stripPaht":true}`, `stripPaht "true" must not be there: a route has no such field`},
+		{`{"idleTimeout":120}`, `idleTimeout "120" must be a duration such as "120s" or "1h30m"`},
+		{`{"idleTimeout":"120"}`, `idleTimeout "\"120\"" must be a duration such as "120s" or "1h30m"`},
+		{`{"pingEvery":5}`, `pingEvery "5" must be a duration such as "120s" or "1h30m"`},
+		{`{"restorePath":"yes"}`, `restorePath "\"yes\"" must be true or false`},
+		{`{"sticky":true}`, `sticky "true" must be an object`},
+		{`{"sticky":{"cookie":7}}`, `sticky.cookie "7" must be a text`},
+		{`{"sticky":{"cokie":"a"}}`, `sticky.cokie "\"a\"" must not be there: known are cookie, path, sameSite`},
+		{`{"activitySize":1.5}`, `activitySize "1.5" must be a whole number`},
+		{`{"maxBody":"1"}`, `maxBody "\"1\"" must be a whole number`},
+		{`{"upstreams":"http://a"}`, `upstreams "\"http://a\"" must be an array of URLs such as "http://10.0.0.7:8080"`},
+		{`{"upstreams":["http://a",7]}`, `upstreams[1] "7" must be a URL such as "http://10.0.0.7:8080", or an object with url and weight`},
+		{`{"upstreams":["http://a",{"url":"http://b","wieght":1}]}`, `upstreams[1].wieght "1" must not be there: known are url, weight`},
+		{`{"upstreams":[{"url":"http://b","weight":"1"}]}`, `upstreams[0].weight "\"1\"" must be a whole number`},
+		{`{"onDelete":{"clsoe":true}}`, `onDelete.clsoe "true" must not be there: known are close, code, reason, after, window`},
+		{`{"onDelete":{"close":true,"after":5}}`, `onDelete.after "5" must be a duration such as "120s" or "1h30m"`},
+		{`{"onDelete":{"close":true,"code":70000}}`, `onDelete.code "70000" must be a whole number from 0 to 65535`},
+		{`{"check":{"path":"/","evrey":"5s"}}`, `check.evrey "\"5s\"" must not be there: known are path, every, timeout`},
+		{`{"check":{"path":"/","every":5}}`, `check.every "5" must be a duration such as "120s" or "1h30m"`},
+		{`{"protocols":["a",1]}`, `protocols[1] "1" must be a text`},
+		{`{"labels":{"a":1}}`, `labels.a "1" must be a text`},
+		{`{"labels":[]}`, `labels "[]" must be an object of texts`},
+		{`{"headers":{"request":{"set":{"X-A":1}}}}`, `headers.request.set.X-A "1" must be a text`},
+		{`{"headers":{"hideCookies":"a"}}`, `headers.hideCookies "\"a\"" must be an array of texts`},
+		{`{"path":7,"EXACT":1,"host":null}`, `EXACT "1" must be true or false; path "7" must be a text`},
+		{`{"path":7,"path":"/a"}`, `path "7" must be a text`},
+		{`{"labels":{"a":1,"a":"b"}}`, `labels.a "1" must be a text`},
+		{`[]`, `route "[]" must be an object`},
+		{`7`, `route "7" must be an object`},
 	} {
 		read := slipswitch.Route{Path: "/before"}
 		err := json.Unmarshal([]byte(test.text), &read)
-		if err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: got error %v; want %s in it", test.text, err, test.want)
+		if _, ok := errors.AsType[slipswitch.FieldErrors](err); !ok || err.Error() != "slipswitch: "+test.want {
+			t.Errorf("%s: got error %v; want %s", test.text, err, test.want)
 		}
 		if read.Path != "/before" {
 			t.Errorf("%s: it was half read: %+v", test.text, read)
+		}
+	}
+}
+
+// What is no JSON is told as what it is, and of much that is wrong the beginning.
+func TestRouteJSONErrors(t *testing.T) {
+	many := `{"upstreams":[` + strings.Repeat("7,", 100) + `7]}`
+	for _, test := range []struct {
+		text string
+		n    int
+		want slipswitch.FieldError // the first
+	}{
+		{``, 1, slipswitch.FieldError{Field: "route", Want: "must be JSON: it ends too early"}},
+		{`{"path":"/a"`, 1, slipswitch.FieldError{Field: "route", Value: `{"path":"/a"`, Want: "must be JSON: it ends too early"}},
+		{`{"path":}`, 1, slipswitch.FieldError{Field: "route", Value: `{"path":}`, Want: "must be JSON: invalid character '}' looking for beginning of value"}},
+		{`{"path":"/a"} x`, 1, slipswitch.FieldError{Field: "route", Value: `{"path":"/a"} x`, Want: "must be JSON: something follows its end"}},
+		{many, 16, slipswitch.FieldError{Field: "upstreams[0]", Value: "7", Want: `must be a URL such as "http://10.0.0.7:8080", or an object with url and weight`}},
+		{`{"meta":` + strings.Repeat(" ", 100) + `1,"exact":"` + strings.Repeat("x", 100) + `"}`, 1,
+			slipswitch.FieldError{Field: "exact", Value: `"` + strings.Repeat("x", 60) + "…", Want: "must be true or false"}},
+	} {
+		err := new(slipswitch.Route).UnmarshalJSON([]byte(test.text))
+		got, _ := errors.AsType[slipswitch.FieldErrors](err)
+		if len(got) != test.n || *got[0] != test.want {
+			t.Errorf("%.40s: got %d: %+v; want %d: %+v", test.text, len(got), got, test.n, test.want)
+		}
+	}
+}
+
+// Whatever is no route: it is told by its fields, not by what encoding/json says.
+func FuzzFieldErrors(f *testing.F) {
+	full, _ := json.Marshal(fullRoute())
+	for _, text := range []string{string(full), `{"upstreams":[{"url":1}],"meta":[],"labels":{"a":null}}`, `{"EXACT":1,"exact":2}`, `[`, `{"maxBody":1e3}`} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		err := new(slipswitch.Route).UnmarshalJSON([]byte(text))
+		if err == nil {
+			return
+		}
+		errs, ok := errors.AsType[slipswitch.FieldErrors](err)
+		if !ok || len(errs) == 0 {
+			t.Fatalf("got %#v; want field errors", err)
+		}
+		for _, e := range errs {
+			if e.Field == "" || !strings.HasPrefix(e.Want, "must ") || strings.HasPrefix(e.Want, "must be read") || len(e.Value) > 64 {
+				t.Errorf("got %+v", e)
+			}
+		}
+	})
+}
+
+// Whatever reads a key or a part of a route says by the same type what is wrong.
+func TestFieldErrors(t *testing.T) {
+	parse := func(text string) error { _, err := slipswitch.ParseKey(text); return err }
+	canonical := func(k slipswitch.Key) error { _, err := k.Canonical(); return err }
+	var router slipswitch.Router
+	_, putErr := router.Apply(nil, slipswitch.Change{Put: &slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("ftp://a")}})
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{parse("a"), `path "a" must begin with /`},
+		{canonical(slipswitch.Key{Host: "a b", Path: "/"}), `host "a b" must`},
+		{json.Unmarshal([]byte(`{"path":"/a","kind":1}`), new(slipswitch.Key)), `kind "1" must not be there: known are host, path, exact`},
+		{json.Unmarshal([]byte(`7`), new(slipswitch.Upstream)), `upstream "7" must be a URL`},
+		{json.Unmarshal([]byte(`{"after":1}`), new(slipswitch.Ending)), `after "1" must be a duration`},
+		{json.Unmarshal([]byte(`{"every":1}`), new(slipswitch.Check)), `every "1" must be a duration`},
+		{putErr, `upstreams[0] "ftp://a" must begin with`},
+	} {
+		got, ok := errors.AsType[*slipswitch.FieldError](test.err)
+		if !ok || !strings.HasPrefix(got.Error(), test.want) {
+			t.Errorf("got %v; want a field error %s", test.err, test.want)
 		}
 	}
 }

@@ -341,6 +341,6 @@ func (tx *Txn) set(key string, l *leaf) {
 // wrong returns a function that adds what is wrong with the current change.
 func (tx *Txn) wrong(key Key) func(field, value, want string) {
 	return func(field, value, want string) {
-		tx.errs = append(tx.errs, &RouteError{tx.count, tx.owner.Name, key, field, value, want})
+		tx.errs = append(tx.errs, &RouteError{tx.count, tx.owner.Name, key, FieldError{field, value, want}})
 	}
 }

@@ -54,19 +54,17 @@ func (u Upstream) MarshalJSON() ([]byte, error) {
 	if u == (Upstream{URL: u.URL}) {
 		return json.Marshal(u.URL)
 	}
-	type plainUpstream Upstream
 	return json.Marshal(plainUpstream(u))
 }
+
+type plainUpstream Upstream // Upstream without its methods
 
 // UnmarshalJSON reads a text, or an object.
 func (u *Upstream) UnmarshalJSON(data []byte) error {
 	if bytes.HasPrefix(data, []byte(`"`)) {
 		return json.Unmarshal(data, &u.URL)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	type plainUpstream Upstream
-	return decoder.Decode((*plainUpstream)(u))
+	return unmarshalStrict(data, (*plainUpstream)(u), "upstream")
 }
 
 // A scheme says how an upstream is spoken to.

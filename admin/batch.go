@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -106,11 +106,12 @@ func decodeChange(data []byte, owner string) (change slipswitch.Change, invalid 
 	del, deletes := fields["delete"]
 	switch {
 	case len(fields) != 1 || puts == deletes:
-		invalid = []*slipswitch.RouteError{{Owner: owner, Field: "change", Value: excerpt(data), Want: "must have exactly one of put and delete"}}
+		invalid = []*slipswitch.RouteError{{Owner: owner, FieldError: slipswitch.FieldError{Field: "change", Value: excerpt(data), Want: "must have exactly one of put and delete"}}}
 	case puts:
 		change.Put, invalid = decodeRoute(put, owner)
 	case deletes:
-		change.Delete, invalid = decodeFields(del, "delete", owner, func(k *slipswitch.Key) slipswitch.Key { return *k })
+		change.Delete = new(slipswitch.Key)
+		invalid = decode(del, change.Delete, "delete", owner)
 	}
 	return change, invalid
 }
@@ -118,73 +119,28 @@ func decodeChange(data []byte, owner string) (change slipswitch.Change, invalid 
 // decodeRoute reads a route, and tells all fields that cannot be read. The
 // index of the errors is 0.
 func decodeRoute(data []byte, owner string) (*slipswitch.Route, []*slipswitch.RouteError) {
-	return decodeFields(data, "route", owner, (*slipswitch.Route).Key)
+	route := new(slipswitch.Route)
+	return route, decode(data, route, "route", owner)
 }
 
-func decodeFields[V any](data []byte, what, owner string, keyOf func(*V) slipswitch.Key) (value *V, invalid []*slipswitch.RouteError) {
-	value = new(V)
-	if isObject(data) && decodeStrict(data, value) == nil {
-		return value, nil
-	}
-	fields, ok := object(data)
-	if !ok {
-		return value, []*slipswitch.RouteError{{Owner: owner, Field: what, Value: excerpt(data), Want: "must be an object"}}
-	}
-	var key slipswitch.Key // of the fields that can be read
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		var one V
-		alone, _ := json.Marshal(map[string]json.RawMessage{name: fields[name]})
-		if err := decodeStrict(alone, &one); err != nil {
-			invalid = append(invalid, &slipswitch.RouteError{Owner: owner, Field: name, Value: excerpt(fields[name]), Want: wanted(name, what, err)})
-			continue
+func decode(data []byte, into json.Unmarshaler, what, owner string) (invalid []*slipswitch.RouteError) {
+	wrong := slipswitch.FieldErrors{{Field: what, Value: excerpt(data), Want: "must be an object"}}
+	if isObject(data) {
+		err := into.UnmarshalJSON(data)
+		if err == nil {
+			return nil
 		}
-		k := keyOf(&one)
-		key.Host, key.Path, key.Exact = key.Host+k.Host, key.Path+k.Path, key.Exact || k.Exact
+		wrong, _ = errors.AsType[slipswitch.FieldErrors](err)
 	}
-	if invalid == nil {
-		invalid = []*slipswitch.RouteError{{Owner: owner, Field: what, Value: excerpt(data), Want: "must be another object"}}
+	var key struct { // as far as it can be read
+		Host, Path string
+		Exact      bool
 	}
-	for _, e := range invalid {
-		e.Key = key
+	json.Unmarshal(data, &key)
+	for _, e := range wrong {
+		invalid = append(invalid, &slipswitch.RouteError{Owner: owner, Key: slipswitch.Key(key), FieldError: *e})
 	}
-	return value, invalid
-}
-
-// decodeStrict reads an object that has no unknown fields.
-func decodeStrict(data []byte, into any) error {
-	if route, ok := into.(*slipswitch.Route); ok {
-		return route.UnmarshalJSON(data) // strict itself
-	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	return decoder.Decode(into)
-}
-
-// wanted says what the value of a field of a put or delete must be.
-func wanted(field, what string, err error) string {
-	switch {
-	case strings.Contains(err.Error(), "unknown field") && what == "delete":
-		return "must not be there: delete has host, path and exact"
-	case strings.Contains(err.Error(), "unknown field"):
-		return "must not be there: a route has no such field"
-	case strings.HasSuffix(field, "Timeout"):
-		return `must be a duration such as "120s" or "1h30m"`
-	}
-	switch field {
-	case "host", "path", "upstreamHost", "tlsProfile", "opaqueQuery":
-		return "must be a text"
-	case "exact", "stripPath":
-		return "must be true or false"
-	case "upstreams":
-		return `must be an array of URLs such as "http://10.0.0.7:8080"`
-	case "protocols":
-		return "must be an array of texts"
-	case "maxBody":
-		return "must be a whole number of bytes"
-	case "labels":
-		return "must be an object of texts"
-	}
-	return "must be of another type: " + err.Error()
+	return invalid
 }
 
 // differences says where a route's key is not the one it is put at.
@@ -198,8 +154,8 @@ func differences(got, want slipswitch.Key, owner string) (invalid []*slipswitch.
 		{"exact", got.Exact, want.Exact},
 	} {
 		if d.got != d.want {
-			invalid = append(invalid, &slipswitch.RouteError{Owner: owner, Key: got, Field: d.field,
-				Value: fmt.Sprint(d.got), Want: fmt.Sprintf("must be as in the address: %v", d.want)})
+			invalid = append(invalid, &slipswitch.RouteError{Owner: owner, Key: got, FieldError: slipswitch.FieldError{Field: d.field,
+				Value: fmt.Sprint(d.got), Want: fmt.Sprintf("must be as in the address: %v", d.want)}})
 		}
 	}
 	return invalid

@@ -126,8 +126,10 @@ func (h *Handler) chpPost(w http.ResponseWriter, r *http.Request, key slipswitch
 		wrong := problemOf(err, "the route")
 		if len(wrong.Invalid) > 0 {
 			first := wrong.Invalid[0]
-			field := strings.Replace(first.Field, "upstreams[0]", "target", 1)
-			wrong.Text = badRequest(field, first.Value, first.Want).Text
+			if first.Field == "upstreams[0]" {
+				first.Field = "target"
+			}
+			wrong.Text = badRequest(first.Field, first.Value, first.Want).Text
 		}
 		return wrong
 	}

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -120,7 +121,8 @@ func newKeyFilter(query url.Values) (keyFilter, *problem) {
 	f := keyFilter{anyHost: !query.Has("host")}
 	key, err := slipswitch.Key{Host: query.Get("host"), Path: cmp.Or(query.Get("path"), "/")}.Canonical()
 	if err != nil {
-		return f, &problem{Status: http.StatusBadRequest, Text: err.Error()}
+		wrong, _ := errors.AsType[*slipswitch.FieldError](err)
+		return f, badRequest(wrong.Field, wrong.Value, wrong.Want)
 	}
 	f.host, f.below = key.Host, strings.TrimSuffix(key.Path, "/")
 	return f, nil

@@ -2,8 +2,10 @@ package store
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/slipswitch/slipswitch"
@@ -52,11 +54,25 @@ func Decode(owner string, key slipswitch.Key, value []byte, where string) Entry 
 		err = misplaced(&route, key)
 	}
 	if err != nil {
-		e.Err = err
+		e.Err = withoutValues(err)
 	} else {
 		e.Route = &route
 	}
 	return e
+}
+
+// withoutValues returns an error as it may be shown: the values of a route may be
+// secret.
+func withoutValues(err error) error {
+	fields, ok := errors.AsType[slipswitch.FieldErrors](err)
+	if !ok {
+		return err
+	}
+	var all []string
+	for _, e := range fields {
+		all = append(all, e.Field+" "+e.Want)
+	}
+	return errors.New("store: the route is unreadable: " + strings.Join(all, "; "))
 }
 
 // misplaced returns an error if the route's key is another than the one under

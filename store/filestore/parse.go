@@ -2,10 +2,9 @@ package filestore
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
-	"regexp"
-	"strings"
 
 	"github.com/slipswitch/slipswitch"
 	"github.com/slipswitch/slipswitch/store"
@@ -86,16 +85,16 @@ func route(owner string, v value) (e store.Entry, err error) {
 			continue
 		}
 		alone := value{kind: object, members: []member{m}}
-		if err := json.Unmarshal(alone.appendJSON(nil), new(slipswitch.Route)); err != nil {
-			return e, fieldFault(m, err)
+		if err := new(slipswitch.Route).UnmarshalJSON(alone.appendJSON(nil)); err != nil {
+			return e, fieldFault(m.value.line, err)
 		}
 		plain.members = append(plain.members, m)
 	}
-	if err := json.Unmarshal(plain.appendJSON(nil), e.Route); err != nil {
-		return e, faultAt(v.line, "", "must be a route")
+	if err := e.Route.UnmarshalJSON(plain.appendJSON(nil)); err != nil {
+		return e, fieldFault(v.line, err)
 	}
 	if e.Key, err = e.Route.Key().Canonical(); err != nil {
-		return e, faultAt(v.line, "", "%s", quoted.ReplaceAllString(err.Error(), ""))
+		return e, fieldFault(v.line, err)
 	}
 	return e, nil
 }
@@ -107,16 +106,11 @@ func text(m member) (s string, err error) {
 	return s, nil
 }
 
-// quoted are the values in an error's text.
-var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*" ?`)
-
 // fieldFault says what is wrong with a field, without its value.
-func fieldFault(m member, err error) error {
-	switch {
-	case strings.Contains(err.Error(), fmt.Sprintf("unknown field %q", m.name)):
-		return faultAt(m.line, m.name, "is no field of a route")
-	case strings.HasSuffix(m.name, "Timeout"):
-		return faultAt(m.value.line, m.name, `must be a duration such as "120s" or "1h30m"`)
+func fieldFault(line int, err error) error {
+	wrong, ok := errors.AsType[*slipswitch.FieldError](err)
+	if !ok {
+		return faultAt(line, "", "must be a route")
 	}
-	return faultAt(m.value.line, m.name, "must be of the type that the field has")
+	return faultAt(line, wrong.Field, "%s", wrong.Want)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"sort"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -190,7 +191,8 @@ func parseYAML(data []byte) (value, error) {
 		if err == io.EOF {
 			return value{}, faultAt(1, "", "must not be empty (write [] for no routes)")
 		}
-		return value{}, faultAt(yamlLine(err), "", "must be YAML")
+		line, reason := yamlReason(err)
+		return value{}, faultAt(line, "", "%s", "must be YAML"+reason)
 	}
 	if err := decoder.Decode(&second); err != io.EOF {
 		return value{}, faultAt(second.Line, "", "must hold one YAML document")
@@ -258,10 +260,18 @@ func yamlScalar(n *yaml.Node) (json.RawMessage, error) {
 	return encoded, nil
 }
 
-// yamlLine finds the line that the YAML package names in its error.
-func yamlLine(err error) int {
-	_, after, _ := bytes.Cut([]byte(err.Error()), []byte("line "))
-	end := bytes.IndexFunc(after, func(r rune) bool { return r < '0' || r > '9' })
-	line, _ := strconv.Atoi(string(after[:max(end, 0)]))
-	return line
+// yamlReason takes an error of the YAML package apart, "yaml: line 3: reason":
+// it has no other form. A reason that quotes the file is left out.
+func yamlReason(err error) (line int, reason string) {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if place, rest, ok := strings.Cut(text, ": "); ok && strings.HasPrefix(place, "line ") {
+		line, _ = strconv.Atoi(strings.TrimPrefix(place, "line "))
+		text = rest
+	}
+	for i, part := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune("'\"`", r) }) {
+		if i%2 == 1 && len(part) > 1 { // more than a ':' or the like
+			return line, ""
+		}
+	}
+	return line, ": " + text
 }
