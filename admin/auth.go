@@ -32,7 +32,7 @@ func (h *Handler) admit(r *http.Request) (holder string, wrong *problem) {
 	switch holder, ok := h.authorized(r); {
 	case ok:
 		return holder, nil
-	case !strings.HasPrefix(r.URL.Path, "/v1/"):
+	case isCHP(rawPath(r.URL)):
 		return "", &problem{Status: http.StatusForbidden} // as configurable-http-proxy does
 	case h.Token == "" && h.Tokens == nil:
 		return "", &problem{Status: http.StatusUnauthorized, Text: "no token is configured, so that nobody may ask: set Token, Tokens, or Open"}

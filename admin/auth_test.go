@@ -57,9 +57,11 @@ func TestToken(t *testing.T) {
 	if got := s.raw(twice); got.status != 401 {
 		t.Errorf("two Authorization fields: got %d; want 401", got.status)
 	}
-	for _, target := range []string{"/", "/nothing", "/api/routesX", "/v1/nothing", "/v1/batch"} {
-		if got := s.do("PATCH", target, "", "Authorization: "); got.status != 401 && got.status != 403 {
-			t.Errorf("PATCH %s without a token: got %d; want 401 or 403", target, got.status)
+	for _, target := range []string{"/", "/nothing", "/api/routesX", "/v1", "/v1/nothing", "/v1/batch"} {
+		for _, method := range []string{"GET", "PATCH"} {
+			if got := s.do(method, target, "", "Authorization: "); got.status != 401 || !strings.Contains(got.body, "Authorization: Bearer TOKEN") || got.header.Get("WWW-Authenticate") == "" {
+				t.Errorf("%s %s without a token: got %d %q; want 401, and what to send", method, target, got.status, got.body)
+			}
 		}
 	}
 }

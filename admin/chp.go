@@ -22,6 +22,14 @@ import (
 // chpOwner is whose the routes are.
 const chpOwner = "chp"
 
+const chpPrefix = "/api/routes"
+
+// isCHP reports whether a path is in the API.
+func isCHP(path string) bool {
+	rest, ok := strings.CutPrefix(path, chpPrefix)
+	return ok && (rest == "" || rest[0] == '/')
+}
+
 // chp answers everything under /api/routes; rest is what follows that in the
 // path.
 func (h *Handler) chp(w http.ResponseWriter, r *http.Request, rest string) *problem {

@@ -91,9 +91,9 @@ func TestCHP(t *testing.T) {
 		"PATCH /api/routes":   "405 Method not supported",
 		"HEAD /api/routes":    "405 ",
 		"OPTIONS /api/routes": "405 Method not supported",
-		"GET /api/route":      "404 Not Found",
-		"POST /api/routesx":   "404 Not Found",
-		"GET /":               "404 Not Found",
+		"GET /api/route":      "404 Not Found: begin at /v1/routes, /v1/tunnels, /v1/closes or /v1/status",
+		"POST /api/routesx":   "404 Not Found: begin at /v1/routes, /v1/tunnels, /v1/closes or /v1/status",
+		"GET /":               "404 Not Found: begin at /v1/routes, /v1/tunnels, /v1/closes or /v1/status",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		got := s.do(method, path, "")

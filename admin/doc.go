@@ -31,7 +31,7 @@
 //
 // The path is percent-encoded as in the route, and then, like any value, once
 // more for the query: the path /a%2Fb is path=/a%252Fb. The body's host, path
-// and exact must be the address's.
+// and exact must be the address's; it may leave all three of them out.
 //
 // The answer shows the route and what is known of it, with its version as ETag:
 //

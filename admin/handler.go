@@ -140,21 +140,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	path := rawPath(r.URL)
-	rest, chp := strings.CutPrefix(path, "/api/routes")
-	chp = chp && (rest == "" || rest[0] == '/')
 	holder, wrong := h.admit(r)
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		r = withAsker(r, holder)
 	}
 	switch {
 	case wrong != nil:
-	case chp:
-		wrong = h.chp(w, r, rest)
+	case isCHP(path):
+		wrong = h.chp(w, r, strings.TrimPrefix(path, chpPrefix))
 	default:
 		wrong = h.native(path, r.Method)(w, r)
 	}
 	if wrong == nil {
 		return
+	}
+	if wrong.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="slipswitch"`)
 	}
 	if strings.HasPrefix(path, "/v1/") {
 		wrong.writeJSON(w)
@@ -199,7 +200,7 @@ func (h *Handler) native(path, method string) endpoint {
 		methods = map[string]endpoint{"GET": h.status}
 	default:
 		return func(http.ResponseWriter, *http.Request) *problem {
-			return &problem{Status: http.StatusNotFound, Text: "Not Found"}
+			return &problem{Status: http.StatusNotFound, Text: "Not Found: begin at /v1/routes, /v1/tunnels, /v1/closes or /v1/status"}
 		}
 	}
 	if get := methods["GET"]; get != nil {

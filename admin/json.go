@@ -48,9 +48,6 @@ func notAllowed[V any](w http.ResponseWriter, methods map[string]V, hint string)
 }
 
 func (p *problem) writeJSON(w http.ResponseWriter) {
-	if p.Status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="slipswitch"`)
-	}
 	writeJSON(w, p.Status, p)
 }
 

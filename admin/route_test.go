@@ -258,3 +258,16 @@ func TestOwners(t *testing.T) {
 		t.Errorf("got %d routes; want the one of files", n)
 	}
 }
+
+// The address says which route it is: the body need not.
+func TestPutWithoutKey(t *testing.T) {
+	s := serve(t, &admin.Handler{})
+	s.want(201, "PUT", "/v1/route?host=h.example&path=/a&exact=true", `{"upstreams":["http://up"]}`)
+	want := slipswitch.Key{Host: "h.example", Path: "/a", Exact: true}
+	if _, ok := s.router.Table().At(want); !ok {
+		t.Errorf("got routes %s; want %s", keys(s.router), want)
+	}
+	for _, body := range []string{`{"host":"h.example","upstreams":["http://up"]}`, `{"path":"/b","upstreams":["http://up"]}`, `{"exact":true,"upstreams":["http://up"]}`} {
+		s.want(400, "PUT", "/v1/route?host=h.example&path=/a", body)
+	}
+}

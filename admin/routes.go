@@ -176,6 +176,9 @@ func (h *Handler) putRoute(w http.ResponseWriter, r *http.Request) *problem {
 		return wrong
 	}
 	route, invalid := decodeRoute(body, h.owner())
+	if route.Key() == (slipswitch.Key{}) {
+		route.Host, route.Path, route.Exact = key.Host, key.Path, key.Exact
+	}
 	if invalid == nil {
 		invalid = differences(route.Key(), key, h.owner())
 	}

@@ -28,7 +28,7 @@ func main() {
 	signal.Notify(hangups, syscall.SIGHUP)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // else it ends who writes a log that nobody reads
 
-	settings, err := readSettings(os.Args[1:], os.LookupEnv, os.Stderr)
+	settings, err := readSettings(os.Args[1:], os.LookupEnv, os.Stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return

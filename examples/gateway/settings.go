@@ -40,11 +40,11 @@ type settings struct {
 	demo        bool
 }
 
-// readSettings reads the environment, then the flags, which win.
-func readSettings(args []string, env func(string) (string, bool), stderr io.Writer) (*settings, error) {
-	s := &settings{drainDelay: 5 * time.Second, drainWindow: 20 * time.Second}
+// flags returns the flags that set them.
+func (s *settings) flags() *flag.FlagSet {
 	flags := flag.NewFlagSet("gateway", flag.ContinueOnError)
-	flags.SetOutput(stderr)
+	flags.SetOutput(io.Discard) // the error is told once
+	flags.Usage = func() {}
 	flags.StringVar(&s.listen, "listen", "", "`address` to serve on (default \":8080\", with -demo \"127.0.0.1:8080\")")
 	flags.StringVar(&s.admin, "admin", "127.0.0.1:8081", "`address` of the admin API, never one that serves workspaces, or unix:PATH; none if empty")
 	flags.Var(&s.adminHosts, "admin-hosts", "`names` besides localhost and IP addresses that the admin API is asked under, with commas between, such as gateway.internal; * is any")
@@ -73,12 +73,14 @@ func readSettings(args []string, env func(string) (string, bool), stderr io.Writ
 	flags.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error; the end of a tunnel is info")
 	flags.StringVar(&s.cpuProfile, "cpuprofile", "", "`file` for a profile of the processor, from start to end")
 	flags.BoolVar(&s.demo, "demo", false, "serve two workspaces to try, and a page to watch them")
-	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: gateway [flags]\n\n")
-		flags.PrintDefaults()
-		fmt.Fprintf(stderr, "\nEach flag is read from the environment, too: -drain-delay from %s.\n", envName("drain-delay"))
-	}
+	return flags
+}
 
+// readSettings reads the environment, then the flags, which win. It prints what
+// -help asks for, and returns flag.ErrHelp then.
+func readSettings(args []string, env func(string) (string, bool), stdout io.Writer) (*settings, error) {
+	s := &settings{drainDelay: 5 * time.Second, drainWindow: 20 * time.Second}
+	flags := s.flags()
 	var wrong error
 	flags.VisitAll(func(f *flag.Flag) {
 		name := envName(f.Name)
@@ -91,8 +93,15 @@ func readSettings(args []string, env func(string) (string, bool), stderr io.Writ
 	if wrong != nil {
 		return nil, wrong
 	}
-	if err := flags.Parse(args); err != nil {
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(stdout, "usage: gateway [flags]\n\n")
+		flags.SetOutput(stdout)
+		flags.PrintDefaults()
+		fmt.Fprintf(stdout, "\nEach flag is read from the environment, too: -drain-delay from %s.\n", envName("drain-delay"))
 		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("%w: see gateway -help", err)
 	}
 	switch {
 	case flags.NArg() > 0:

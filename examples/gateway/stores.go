@@ -95,7 +95,7 @@ func openStores(start context.Context, settings *settings, router *slipswitch.Ro
 		}
 		if err != nil {
 			s.close()
-			return nil, err
+			return nil, fmt.Errorf("-store %s: %w", spec, err)
 		}
 		sync := &store.Sync{Source: opened, Router: router, Name: spec, Gateway: settings.name, MaxStale: settings.maxStale, Logger: log}
 		if i > 0 { // its owners are others, whatever they are called there

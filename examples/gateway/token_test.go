@@ -83,7 +83,8 @@ func TestSettings(t *testing.T) {
 		{[]string{"SLIPSWITCH_LOG_FORMAT=xml"}, []string{"-log-format=json", "extra"}, `what is "extra"?`}, // flags win
 		{nil, []string{"-store=redis:x"}, `"redis:x" must be memory, bolt:FILE`},
 		{nil, []string{"-store=bolt"}, `"bolt" must be memory, bolt:FILE`},
-		{nil, []string{"-data=/none/routes.db"}, "/none/routes.db"},
+		{nil, []string{"-data=/none/routes.db"}, "-store bolt:/none/routes.db: open /none/routes.db: no such file"},
+		{nil, []string{"-adnim=x"}, "gateway: flag provided but not defined: -adnim: see gateway -help\n"},
 		{nil, []string{"-demo", "-data=x.db"}, "-demo keeps its routes in memory"},
 		{nil, []string{"-drain-delay=5"}, `-drain-delay: "5" must be a time`},
 		{nil, []string{"-max-tunnels=many"}, `-max-tunnels: "many" must be a number`},
