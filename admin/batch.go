@@ -42,8 +42,9 @@ func (h *Handler) batch(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	w.Header().Set("ETag", etag(version))
 	writeJSON(w, http.StatusOK, struct {
-		Version uint64 `json:"version"`
-	}{version})
+		Version  uint64     `json:"version"`
+		Shadowed []shadowed `json:"shadowed,omitempty"`
+	}{version, h.shadowedOf(changes)})
 	return nil
 }
 

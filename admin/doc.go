@@ -44,8 +44,9 @@
 // PUT answers 201 for a new route, else 200; DELETE 204, or 404 if there was
 // none. With If-Match (or If-None-Match: *) either changes only what has this
 // version (what is not there), else the answer is 412. All changes are those of
-// Handler.Owner: a route whose key another owner has is put as held, and is not
-// deleted but answered with 409. GET shows the route that stands or, with
+// Handler.Owner: a route whose key another owner has is put as held, which the
+// answer says ("held":true, "shadowedBy":"team-a"), and is not deleted but
+// answered with 409. GET shows the route that stands or, with
 // owner=, the one that this owner has there.
 //
 // /v1/routes answers {"version":…, "routes":[…], "next":"…"}, in the order of
@@ -65,7 +66,9 @@
 // With a store, all of these answer once the store has the change and this
 // gateway routes it; with wait=all, once all gateways that share it do.
 //
-// Either all is done, in one swap, and the answer is {"version":43}; or nothing,
+// Either all is done, in one swap, and the answer is {"version":43}, with
+// "shadowed":[{"key":{…}, "by":"team-a"}] if another owner's routes stand where
+// some were put; or nothing,
 // and the answer is 400 with all that is invalid. If-Match with a version
 // changes only the table of this version. What is invalid is told as
 //

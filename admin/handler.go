@@ -12,6 +12,7 @@ import (
 	"github.com/slipswitch/slipswitch"
 	"github.com/slipswitch/slipswitch/internal/journal"
 	"github.com/slipswitch/slipswitch/store"
+	"golang.org/x/sync/semaphore"
 )
 
 // A Handler serves the API that the package documentation describes. Only
@@ -86,7 +87,10 @@ type Handler struct {
 	// logger on slog.DiscardHandler.
 	Logger *slog.Logger
 
-	writing sync.RWMutex // held by requests that write to a store
+	writing struct { // to the store
+		once sync.Once
+		*semaphore.Weighted
+	}
 	logging sync.Once
 	journal *journal.Journal // made by audit
 }

@@ -21,6 +21,7 @@ type routeItem struct {
 	Route      *slipswitch.Route `json:"route"`
 	Owner      string            `json:"owner"`
 	Held       bool              `json:"held"`
+	ShadowedBy *string           `json:"shadowedBy,omitempty"` // if held: whose route stands there
 	Version    uint64            `json:"version"`
 	LastActive time.Time         `json:"lastActive,omitzero"`
 	Tunnels    int               `json:"tunnels"`
@@ -30,10 +31,44 @@ type routeItem struct {
 
 func (h *Handler) itemOf(e slipswitch.Entry) routeItem {
 	item := routeItem{Route: e.Route, Owner: e.Owner, Held: e.Held, Version: e.Version, LastActive: lastActive(e), Tunnels: e.Tunnels()}
+	if e.Held {
+		item.ShadowedBy = h.shadows(e.Route.Key())
+	}
 	if h.Proxy != nil {
 		item.Ejected = h.Proxy.Ejections(e)
 	}
 	return item
+}
+
+// shadows returns the owner of the route that stands for a key.
+func (h *Handler) shadows(key slipswitch.Key) *string {
+	standing, ok := h.Router.Table().At(key)
+	if !ok {
+		return nil
+	}
+	return &standing.Owner
+}
+
+// A shadowed route is one that was put, and has no effect until another owner's is
+// deleted.
+type shadowed struct {
+	Key slipswitch.Key `json:"key"`
+	By  string         `json:"by"`
+}
+
+// shadowedOf returns which of the puts among changes are shadowed.
+func (h *Handler) shadowedOf(changes []slipswitch.Change) (all []shadowed) {
+	table := h.Router.Table()
+	for _, c := range changes {
+		if c.Put == nil {
+			continue
+		}
+		key := c.Put.Key()
+		if standing, ok := table.At(key); ok && standing.Owner != h.owner() {
+			all = append(all, shadowed{key, standing.Owner})
+		}
+	}
+	return all
 }
 
 // listRoutes answers GET /v1/routes.

@@ -3,12 +3,14 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"time"
 
 	"github.com/slipswitch/slipswitch"
+	"golang.org/x/sync/semaphore"
 )
 
 // A change is what a request asks for.
@@ -26,8 +28,10 @@ type change struct {
 	ttl time.Duration // how long it lasts unless it is made again; for ever if 0
 }
 
-// maxWait is how long a request with wait=all waits for the other gateways.
+// maxWait is how long a request waits for other gateways, and others for it.
 const maxWait = 30 * time.Second
+
+const maxWriting = 1 << 30 // changes that are written to the store at a time
 
 // waitsForAll reads the parameter wait.
 func waitsForAll(query url.Values) (bool, *problem) {
@@ -80,13 +84,33 @@ func (h *Handler) make(ctx context.Context, c change) (version, revision uint64,
 		})
 		return version, 0, err
 	}
-	if c.conditional || c.replace {
-		h.writing.Lock()
-		defer h.writing.Unlock()
-	} else {
-		h.writing.RLock() // stores write many changes at once
-		defer h.writing.RUnlock()
+	if version, revision, err = h.keep(ctx, c); err != nil || !c.all {
+		return version, revision, err
 	}
+	if shared, ok := h.Stores[0].(sharedStore); ok {
+		ctx, cancel := context.WithTimeout(ctx, maxWait)
+		defer cancel()
+		err = shared.WaitAll(ctx, revision)
+	}
+	return version, revision, err
+}
+
+// keep writes a change to the store. What depends on the table has the store to
+// itself until the table has the change, but not for longer than maxWait, be the
+// router behind the store: others wait for it.
+func (h *Handler) keep(ctx context.Context, c change) (version, revision uint64, err error) {
+	share := int64(1) // stores write many changes at once
+	if c.conditional || c.replace {
+		share = maxWriting
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, maxWait)
+		defer cancel()
+	}
+	h.writing.once.Do(func() { h.writing.Weighted = semaphore.NewWeighted(maxWriting) })
+	if err := h.writing.Acquire(ctx, share); err != nil {
+		return 0, 0, fmt.Errorf("other changes are being written: %w", err)
+	}
+	defer h.writing.Release(share)
 	if c.check != nil {
 		if wrong := c.check(); wrong != nil {
 			return 0, 0, wrong
@@ -107,13 +131,7 @@ func (h *Handler) make(ctx context.Context, c change) (version, revision uint64,
 	} else {
 		revision, err = h.Stores[0].Apply(ctx, name, c.changes...)
 	}
-	version = h.Router.Table().Version()
-	if shared, ok := h.Stores[0].(sharedStore); ok && err == nil && c.all {
-		ctx, cancel := context.WithTimeout(ctx, maxWait)
-		defer cancel()
-		err = shared.WaitAll(ctx, revision)
-	}
-	return version, revision, err
+	return h.Router.Table().Version(), revision, err
 }
 
 // confirm answers POST /v1/confirm.

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/slipswitch/slipswitch"
@@ -130,6 +133,74 @@ func TestConditionalWritesToTheStore(t *testing.T) {
 	}
 	if n != 1 {
 		t.Errorf("%d of 20 won; want 1", n)
+	}
+}
+
+// A conditional change has the store to itself, but not for ever: where the router
+// lags behind the store, others get their turn, or give up when they like.
+func TestConditionalWriteWhileTheRouterLags(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lag := true
+		h := &admin.Handler{Router: new(slipswitch.Router), Open: true, Logger: slog.New(slog.DiscardHandler)}
+		h.Stores = []admin.Store{lagging(func(ctx context.Context) error {
+			if !lag {
+				return nil
+			}
+			<-ctx.Done()
+			return fmt.Errorf("not routed yet: %w", ctx.Err())
+		})}
+		put := func(ctx context.Context, conditional bool) int {
+			r := httptest.NewRequestWithContext(ctx, "PUT", "http://localhost/v1/route?path=/a", strings.NewReader(`{"path":"/a","upstreams":["http://up"]}`))
+			r.Header.Set("Content-Type", "application/json")
+			if conditional {
+				r.Header.Set("If-None-Match", "*")
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			return w.Code
+		}
+		begin := time.Now()
+		var writers sync.WaitGroup
+		check := func(who string, conditional bool, ctx context.Context, status int, after time.Duration) {
+			writers.Go(func() {
+				if got, took := put(ctx, conditional), time.Since(begin); got != status || took != after {
+					t.Errorf("%s: got %d after %v; want %d after %v", who, got, took, status, after)
+				}
+			})
+			synctest.Wait()
+		}
+		check("the first", true, t.Context(), 504, 30*time.Second)
+		leaves, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		check("one that leaves", false, leaves, 504, 10*time.Second)
+		lag = false
+		check("the next", false, t.Context(), 201, 30*time.Second)
+		writers.Wait()
+	})
+}
+
+// lagging is a store that writes at once, and then waits.
+type lagging func(ctx context.Context) error
+
+func (l lagging) Apply(ctx context.Context, _ string, _ ...slipswitch.Change) (uint64, error) {
+	return 7, l(ctx)
+}
+
+// A put that another owner's route shadows says so, and whose it is.
+func TestShadowed(t *testing.T) {
+	s := serve(t, new(admin.Handler))
+	put(t, s.router, "team-a", slipswitch.Route{Path: "/a"})
+	const a, b = `{"path":"/a","upstreams":["http://up"]}`, `{"path":"/b","upstreams":["http://up"]}`
+	for _, tt := range []struct{ method, target, body, want string }{
+		{"PUT", "/v1/route?path=/a", a, `"owner":"","held":true,"shadowedBy":"team-a"`},
+		{"PUT", "/v1/route?path=/b", b, `"owner":"","held":false,"version"`},
+		{"GET", "/v1/route?path=/a&owner=", "", `"shadowedBy":"team-a"`},
+		{"POST", "/v1/batch", `{"changes":[{"put":` + b + `},{"put":` + a + `},{"delete":{"path":"/c"}}]}`, `{"version":3,"shadowed":[{"key":{"path":"/a"},"by":"team-a"}]}`},
+		{"POST", "/v1/batch", `{"changes":[{"put":` + b + `}]}`, `{"version":3}`},
+	} {
+		if got := s.do(tt.method, tt.target, tt.body); !strings.Contains(got.body, tt.want) {
+			t.Errorf("%s %s: got %s; want %s", tt.method, tt.target, got.body, tt.want)
+		}
 	}
 }
 

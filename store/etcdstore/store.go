@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,8 +82,18 @@ type Store struct {
 // is required, TLS, Username and Password are what the cluster wants. What
 // concerns connections and is zero is set so that a dead one is known within
 // 6 s, and a member that is back is found within 2 s; nothing is logged unless
-// there is a logger. Dial does not wait for the cluster.
+// there is a logger. Dial does not wait for the cluster. Endpoints must be all
+// secure or all not: a password is sent to whichever answers.
 func Dial(config clientv3.Config) (*Store, error) {
+	secure := func(endpoint string) bool {
+		return strings.HasPrefix(endpoint, "https://") || strings.HasPrefix(endpoint, "unixs://")
+	}
+	insecure := func(endpoint string) bool {
+		return strings.HasPrefix(endpoint, "http://") || strings.HasPrefix(endpoint, "unix://")
+	}
+	if slices.ContainsFunc(config.Endpoints, secure) && slices.ContainsFunc(config.Endpoints, insecure) {
+		return nil, errors.New("etcdstore: the endpoints must be all https, or all http")
+	}
 	if config.DialKeepAliveTime == 0 {
 		config.DialKeepAliveTime, config.DialKeepAliveTimeout = 3*time.Second, 3*time.Second
 		config.PermitWithoutStream = true

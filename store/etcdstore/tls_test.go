@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch/store"
+	"github.com/slipswitch/slipswitch/store/etcdstore"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -78,4 +79,27 @@ func certify(t *testing.T, dir string) (*x509.CertPool, tls.Certificate) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(certPEM)
 	return roots, pair
+}
+
+// A password is sent to whichever endpoint answers: one without TLS among others
+// would give it away.
+func TestMixedEndpoints(t *testing.T) {
+	for _, tt := range []struct {
+		endpoints string
+		ok        bool
+	}{
+		{"https://a:1 https://b:1", true},
+		{"http://a:1 http://b:1", true},
+		{"a:1 https://b:1", true}, // with the configuration's TLS
+		{"https://a:1 http://b:1", false},
+		{"http://a:1 unixs:///b", false},
+	} {
+		s, err := etcdstore.Dial(clientv3.Config{Endpoints: strings.Fields(tt.endpoints), TLS: new(tls.Config)})
+		if (err == nil) != tt.ok {
+			t.Errorf("%s: got %v; want ok %v", tt.endpoints, err, tt.ok)
+		}
+		if err == nil {
+			s.Close()
+		}
+	}
 }

@@ -245,4 +245,16 @@ func TestDirectoryReplaced(t *testing.T) {
 	r.want([]string{":/b=1"}, nil)
 	r.write("c.yaml", "- path: /c\n  upstreams: [http://1]")
 	r.want([]string{":/b=1", ":/c=1"}, nil)
+	// One without files in its place is an accident until it is confirmed.
+	rename(t, r.dir, r.dir+".gone")
+	if err := os.Mkdir(r.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for len(r.Status().Braked) == 0 {
+		r.Wait(t.Context(), r.Status().Revision+1)
+	}
+	if b := r.Status().Braked[0]; b.Held != 2 || b.Because != "the source is empty" {
+		t.Errorf("braked: %+v; want both routes held", b)
+	}
+	r.want([]string{":/b=1", ":/c=1"}, nil)
 }
