@@ -101,7 +101,8 @@ type Proxy struct {
 	// time when it is connected to.
 	TemplateAddresses []netip.Prefix
 
-	// Resolver finds out where routes with Resolve set lead.
+	// Resolver finds out where routes with Resolve set lead. Nil: they are
+	// answered with 502; see Validate.
 	Resolver *Resolver
 
 	// StickyKey is the key of sticky cookies. Several gateways need the same.
@@ -115,7 +116,8 @@ type Proxy struct {
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// TLSProfiles are what routes name in TLSProfile; the one named "" is for
-	// routes that name none. Protocols offered by ALPN are set by the Proxy.
+	// routes that name none. Protocols offered by ALPN are set by the Proxy. What
+	// names another is answered with 502; see Validate.
 	TLSProfiles map[string]*tls.Config
 
 	// ErrorHandler answers a request that got no answer from an upstream.

@@ -285,3 +285,31 @@ func TestTwoGatewaysShareEtcd(t *testing.T) {
 		t.Errorf("a gateway that comes later has %v; want /b and /c", got)
 	}
 }
+
+// etcd is wiped and restarted: however few routes there were, they stay, and so
+// do their sockets, until somebody says that this is meant.
+func TestEtcdWiped(t *testing.T) {
+	url, kill := mortalEtcd(t)
+	p := start(t, "-store=etcd:"+url)
+	ending := slipswitch.Ending{Close: true}
+	routes := []slipswitch.Route{{Path: "/ide", StripPath: true, Upstreams: slipswitch.To(newIDE(t).URL), OnDelete: ending}}
+	for i := range 59 {
+		routes = append(routes, slipswitch.Route{Path: fmt.Sprint("/", i), Upstreams: slipswitch.To("http://127.0.0.1:9"), OnDelete: ending})
+	}
+	p.put(routes...)
+	conn := dial(t, "ws://"+p.public+"/ide/echo", nil)
+	kill()
+	startEtcd(t, url)
+	held := p.await("store: deletions held back until they are confirmed", nil)
+	if held["store"] != "etcd:"+url || held["routes"] != float64(60) {
+		t.Errorf("logged %v; want 60 routes of the store", held)
+	}
+	if n := len(p.routes()); n != 60 {
+		t.Errorf("%d routes are left; want 60", n)
+	}
+	echoes(t, conn)
+	p.must("POST", "/v1/confirm", nil, nil)
+	if n := len(p.routes()); n != 0 {
+		t.Errorf("%d routes are left; want none, now that it is confirmed", n)
+	}
+}

@@ -340,3 +340,21 @@ func TestStoreNotThereYet(t *testing.T) {
 		}
 	}
 }
+
+// A report of a socket that ended because its route was deleted leads to who has
+// deleted it: by the store's revision, which the API's log line has, too.
+func TestReportLeadsToItsCause(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "routes.db")
+	p := start(t, "-data="+file)
+	p.put(slipswitch.Route{Path: "/ide", StripPath: true, Upstreams: slipswitch.To(newIDE(t).URL), OnDelete: slipswitch.Ending{Close: true}})
+	conn := dial(t, "ws://"+p.public+"/ide/echo", nil)
+	echoes(t, conn)
+	p.must("DELETE", "/v1/route?path=/ide", nil, nil)
+	conn.Read(t.Context())
+	report := p.await("tunnel closed", nil)
+	changed := p.await("admin: changed", func(l logLine) bool { return l["deleted"] != nil })
+	want := fmt.Sprintf("store bolt:%s revision %v", file, changed["revision"])
+	if report["why"] != "route deleted" || report["changeOrigin"] != want || report["changeVersion"] != changed["version"] {
+		t.Errorf("got %v; want a route deleted, by %q, version %v", report, want, changed["version"])
+	}
+}
