@@ -22,8 +22,10 @@ type Reports = reports
 
 // NewReports returns one with hooks.
 func NewReports(closed func(CloseReport), burst func(Burst)) *Reports {
-	return &Reports{closed: closed, burst: burst}
+	return &Reports{closed: closed, burst: burst, dropped: func() {}}
 }
+
+const MostReports = mostReports
 
 func (q *reports) Add(r CloseReport)     { q.add(r) }
 func (q *reports) Done() <-chan struct{} { return q.done() }

@@ -185,8 +185,9 @@ func (c *TableChange) append(attrs []slog.Attr) []slog.Attr {
 // reports are handed to the hooks in the order in which they come in, by one
 // goroutine that lives while there are any. The last ones are kept.
 type reports struct {
-	closed func(CloseReport)
-	burst  func(Burst)
+	closed  func(CloseReport)
+	burst   func(Burst)
+	dropped func() // is called for what is not handed over; must not block
 
 	mu      sync.Mutex
 	waiting []any         // a CloseReport or Burst each
@@ -208,8 +209,16 @@ func (q *reports) add(r CloseReport) {
 	q.grow(r)
 }
 
+// mostReports is how many may wait for a hook that does not return: with what
+// they refer to, some 60 MB.
+const mostReports = 100_000
+
 // tell queues a report for the hooks. The lock is held.
 func (q *reports) tell(event any) {
+	if len(q.waiting) == mostReports {
+		q.dropped()
+		return
+	}
 	if len(q.waiting) == 0 {
 		q.idle = make(chan struct{})
 		go q.dispatch()

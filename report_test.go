@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,6 +67,35 @@ func TestReportsAreKept(t *testing.T) {
 	kept := q.Closes()
 	if len(kept) != 1000 || kept[0].Tunnel != 500 || kept[999].Tunnel != 1499 || kept[0].Value != nil {
 		t.Errorf("got %d from %d to %d; want 1000 from 500 to 1499", len(kept), kept[0].Tunnel, kept[999].Tunnel)
+	}
+}
+
+// A hook that hangs does not make the queue grow for ever, and is given what
+// waits, and what comes then, when it returns.
+func TestHangingHook(t *testing.T) {
+	hangs, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	var got []uint64
+	q := slipswitch.NewReports(func(r slipswitch.CloseReport) {
+		once.Do(func() {
+			close(hangs)
+			<-release
+		})
+		got = append(got, r.Tunnel)
+	}, func(slipswitch.Burst) {})
+	for i := range uint64(slipswitch.MostReports + 10) {
+		q.Add(slipswitch.CloseReport{Tunnel: i, By: "client", How: "FIN"})
+	}
+	receive(t, "the hook hangs", hangs)
+	if kept := q.Closes(); kept[len(kept)-1].Tunnel != slipswitch.MostReports+9 {
+		t.Errorf("the last report kept is of %d", kept[len(kept)-1].Tunnel)
+	}
+	close(release)
+	receive(t, "all is handed over", q.Done())
+	q.Add(slipswitch.CloseReport{Tunnel: 1 << 20, By: "client", How: "FIN"})
+	receive(t, "all is handed over", q.Done())
+	if n := len(got); n != slipswitch.MostReports+1 || got[n-2] != slipswitch.MostReports-1 || got[n-1] != 1<<20 {
+		t.Errorf("%d reports, the last of %d; want %d, then one", n, got[max(0, n-1)], slipswitch.MostReports)
 	}
 }
 
