@@ -45,6 +45,10 @@ func (c *clock) stop() { close(c.quit) }
 // now is the time since the clock started, never 0.
 func (c *clock) now() int64 { return int64(time.Since(c.base)) + 1 }
 
+// span returns a time that lasts, short enough that a clock time and some of them can be added: a century stands for all
+// that is longer.
+func span(d time.Duration) int64 { return int64(min(d, 100*365*24*time.Hour)) }
+
 // at turns what now returned into a time.
 func (c *clock) at(now int64) time.Time {
 	if now == 0 {

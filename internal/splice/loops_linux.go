@@ -58,19 +58,17 @@ func (ls *loops) carry(p *Pair, c Config) bool {
 	conns := [2]net.Conn{c.Client, c.Upstream}
 	var bare [2]bareConn
 	for side, conn := range conns {
-		var fd int
 		var err error
 		if bare[side], err = plain(conn); err == nil {
-			fd, err = duplicate(bare[side])
+			t.ends[side].fd, err = t.loop.adopt(bare[side])
 		}
 		if err != nil {
 			if side == int(Upstream) {
-				unix.Close(t.ends[Client].fd)
+				t.loop.abandon(t.ends[Client].fd)
 			}
 			p.machine.copying(fmt.Sprintf("%v connection: %v", Side(side), err))
 			return false
 		}
-		t.ends[side].fd = fd
 	}
 	for side, conn := range conns {
 		_, t.ends[side].short = bare[side].(*net.TCPConn)
@@ -117,9 +115,9 @@ func plain(conn net.Conn) (bareConn, error) {
 	}
 }
 
-// duplicate returns a descriptor of our own for the socket. It is as non-blocking as that is; File().Fd() would
-// change that.
-func duplicate(c syscall.Conn) (fd int, err error) {
+// adopt returns a descriptor of our own for the socket, non-blocking and in the loop's epoll, which may have no room for it.
+// Events are not asked for before the tunnel has its slot.
+func (l *loop) adopt(c syscall.Conn) (fd int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0, err
@@ -127,8 +125,24 @@ func duplicate(c syscall.Conn) (fd int, err error) {
 	if e := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
 		return 0, e
 	}
-	return fd, err
+	if err != nil {
+		return 0, err
+	}
+	unix.SetNonblock(fd, true) // File().Fd() may have made it blocking
+	if err := epollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLET & 0xffffffff, Fd: -1}); err != nil {
+		unix.Close(fd)
+		return 0, os.NewSyscallError("epoll_ctl", err)
+	}
+	return fd, nil
 }
+
+// abandon gives an adopted descriptor up. It would stay in the epoll while its socket has another.
+func (l *loop) abandon(fd int) {
+	unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+	unix.Close(fd)
+}
+
+var epollCtl = unix.EpollCtl // fails in tests
 
 // loop is one goroutine and its tunnels.
 type loop struct {
@@ -301,8 +315,8 @@ func (l *loop) open() bool {
 	return !stopping
 }
 
-// register gives a tunnel its slot and puts its descriptors into the epoll, for every kind of event and each
-// once: there is no call to make when a tunnel falls quiet, and none when it wakes.
+// register gives a tunnel its slot and asks for every kind of event of its descriptors, each once: there is no call to make
+// when a tunnel falls quiet, and none when it wakes.
 func (l *loop) register(t *looped) {
 	if n := len(l.free); n > 0 {
 		t.slot, l.free = l.free[n-1], l.free[:n-1]
@@ -319,8 +333,9 @@ func (l *loop) register(t *looped) {
 			Fd:     int32(t.slot<<1 | uint32(side)),
 			Pad:    s.generation,
 		}
-		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, t.ends[side].fd, &event); err != nil {
-			t.broke(Side(side), err.(syscall.Errno)) // out of memory, or of watches
+		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, t.ends[side].fd, &event); err != nil {
+			t.pair.fail(Cause{By: Gateway, How: WriteError, Errno: err.(syscall.Errno)})
+			t.broke(Side(side), err.(syscall.Errno))
 		}
 	}
 	t.turn()
@@ -336,6 +351,9 @@ func (l *loop) unregister(t *looped) {
 
 // dispatch hands an event to its tunnel at once: the order of events is the order of what happened.
 func (l *loop) dispatch(event *unix.EpollEvent) {
+	if event.Fd < 0 {
+		return // not registered yet, and asked about once more then
+	}
 	s := &l.slots[uint32(event.Fd)>>1]
 	if s.tunnel == nil || s.generation != event.Pad {
 		return

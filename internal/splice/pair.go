@@ -48,22 +48,22 @@ func newPair(m *machine, c Config) *Pair {
 		machine:       m,
 		ended:         c.Ended,
 		opened:        m.clock.now(),
-		stallTimeout:  int64(c.StallTimeout),
-		lifeTimeout:   int64(c.LifeTimeout),
-		lingerTimeout: int64(c.LingerTimeout),
+		stallTimeout:  span(c.StallTimeout),
+		lifeTimeout:   span(c.LifeTimeout),
+		lingerTimeout: span(c.LingerTimeout),
 	}
 	if p.lingerTimeout == 0 {
 		p.lingerTimeout = int64(lingerDefault)
 	}
-	p.idleTimeout.Store(int64(c.IdleTimeout))
+	p.idleTimeout.Store(span(c.IdleTimeout))
 	p.timer.expire = p.expire
 	for side := range p.flows {
 		p.flows[side].init(p, Side(side), c.Opaque, c.ActivitySize)
 	}
 	if c.PingEvery > 0 {
 		ps := new(pings)
-		ps.every.Store(int64(c.PingEvery))
-		ps.patience.Store(int64(c.PongTimeout))
+		ps.every.Store(span(c.PingEvery))
+		ps.patience.Store(span(c.PongTimeout))
 		p.pings.Store(ps)
 	}
 	return p
@@ -81,7 +81,7 @@ func (p *Pair) Stats() Stats {
 // SetIdleTimeout changes the idle timeout of the open tunnel; zero means none.
 // When it is over already, the tunnel ends.
 func (p *Pair) SetIdleTimeout(d time.Duration) {
-	p.idleTimeout.Store(int64(d))
+	p.idleTimeout.Store(span(d))
 	p.arm()
 }
 

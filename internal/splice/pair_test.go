@@ -486,3 +486,22 @@ func TestLogger(t *testing.T) {
 		t.Errorf("got %d lines: %s", got, &log)
 	}
 }
+
+// The longest times there are do not run out at once.
+func TestEndlessTimeouts(t *testing.T) {
+	const endless = 1<<63 - 1
+	onPumps(t, func(t *testing.T, e *splice.Engine) {
+		tun := open(t, e, splice.Config{IdleTimeout: endless, StallTimeout: endless, LifeTimeout: endless, LingerTimeout: endless,
+			PingEvery: endless, PongTimeout: endless})
+		tun.pair.SetIdleTimeout(endless)
+		tun.pair.SetPingEvery(endless)
+		hello := message(splice.Client, []byte("hello"))
+		write(t, tun.client, hello)
+		expect(t, tun.upstream, hello)
+		tun.client.CloseWrite()
+		expectEOF(t, tun.upstream)
+		time.Sleep(3 * splice.Tick) // in which the clocks are looked at
+		write(t, tun.upstream, message(splice.Upstream, []byte("hello")))
+		expect(t, tun.client, message(splice.Upstream, []byte("hello")))
+	})
+}

@@ -51,7 +51,7 @@ func (p *Pair) SetPingEvery(d time.Duration) {
 		}
 		p.pings.CompareAndSwap(nil, new(pings))
 	}
-	p.pings.Load().every.Store(int64(d))
+	p.pings.Load().every.Store(span(d))
 	p.arm()
 }
 
