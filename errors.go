@@ -140,9 +140,8 @@ func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Seco
 func writeError(w http.ResponseWriter, r *http.Request, e *Error) {
 	header := w.Header()
 	header.Set("X-Content-Type-Options", "nosniff")
-	accept := r.Header["Accept"]
-	switch {
-	case prefers(accept, "text/html"):
+	switch prefer(r.Header["Accept"], "text/html", "application/json") {
+	case "text/html":
 		header.Set("Content-Type", "text/html; charset=utf-8")
 		w.WriteHeader(e.Status)
 		page := struct {
@@ -153,7 +152,7 @@ func writeError(w http.ResponseWriter, r *http.Request, e *Error) {
 			page.Title, page.Reload = "Waking up", seconds(e.RetryAfter)
 		}
 		errorPage.Execute(w, page)
-	case prefers(accept, "application/json"):
+	case "application/json":
 		header.Set("Content-Type", "application/json")
 		w.WriteHeader(e.Status)
 		json.NewEncoder(w).Encode(struct {
@@ -167,15 +166,40 @@ func writeError(w http.ResponseWriter, r *http.Request, e *Error) {
 	}
 }
 
-// prefers reports whether an Accept field names a media type.
-func prefers(accept []string, mediaType string) bool {
-	for element := range tokens(accept) {
-		name, _, _ := strings.Cut(element, ";")
-		if equalFold(strings.TrimSpace(name), mediaType) {
-			return true
+// prefer returns the first of some media types that an Accept field names with
+// the highest quality (RFC 9110 §12.5.1); "" if it names none, or only to refuse
+// it.
+func prefer(accept []string, mediaTypes ...string) (best string) {
+	highest := 0.
+	for _, mediaType := range mediaTypes {
+		for element := range tokens(accept) {
+			name, parameters, _ := strings.Cut(element, ";")
+			if !equalFold(strings.TrimSpace(name), mediaType) {
+				continue
+			}
+			if q := quality(parameters); q > highest {
+				best, highest = mediaType, q
+			}
 		}
 	}
-	return false
+	return best
+}
+
+// quality returns the weight among some parameters, from 0 to 1. One that is not
+// valid is 0.
+func quality(parameters string) float64 {
+	for parameter := range strings.SplitSeq(parameters, ";") {
+		name, value, _ := strings.Cut(parameter, "=")
+		if !equalFold(strings.TrimSpace(name), "q") {
+			continue
+		}
+		value = strings.TrimSpace(value)
+		if q, err := strconv.ParseFloat(value, 64); err == nil && len(value) <= len("0.000") && q >= 0 && q <= 1 {
+			return q
+		}
+		return 0
+	}
+	return 1
 }
 
 var errorPage = template.Must(template.New("error").Parse(`<!DOCTYPE html>

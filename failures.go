@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
 // failures are what the log is told of requests. Clients decide how many there
@@ -59,7 +61,7 @@ func (f *failures) log(to *slog.Logger, message string, r *http.Request, status 
 	if !ok {
 		return
 	}
-	attrs := []any{"host", clipped(r.Host, maxLogged), "path", clipped(rawPath(r.URL), maxLogged), "status", status}
+	attrs := []any{"host", clipped(r.Host, maxLogged), "path", clipped(canon.RawPath(r.URL), maxLogged), "status", status}
 	if err != nil {
 		attrs = append(attrs, "error", clipped(err.Error(), maxLoggedError))
 	}

@@ -233,6 +233,9 @@ func TestErrorForms(t *testing.T) {
 		for accept, want := range map[string]string{
 			"": "text/plain; charset=utf-8", "*/*": "text/plain; charset=utf-8", "text/html,*/*;q=0.8": "text/html; charset=utf-8",
 			"application/json": "application/json", "Application/JSON;q=1": "application/json", "image/png": "text/plain; charset=utf-8",
+			"text/html;q=0": "text/plain; charset=utf-8", "text/html; Q=0.000, application/json": "application/json", "application/json;q=0, text/html;q=0": "text/plain; charset=utf-8",
+			"text/html;q=0.5, application/json;q=0.9": "application/json", "application/json, text/html": "text/html; charset=utf-8",
+			"text/html;level=1;q=0, application/json;q=0.1": "application/json", "text/html;q=x": "text/plain; charset=utf-8", "text/html;q=NaN": "text/plain; charset=utf-8",
 		} {
 			a := g.do(strings.Replace(test.raw, "\r\n", "\r\nAccept: "+accept+"\r\n", 1))
 			if a.StatusCode != test.status || a.Header.Get("Content-Type") != want || a.Header.Get("Cache-Control") != "no-store" ||

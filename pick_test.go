@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/slipswitch/slipswitch"
 )
@@ -313,6 +314,29 @@ func TestSticky(t *testing.T) {
 		if got := take(); len(got) != 1 || got[0] == names[value] || len(a.Header["Set-Cookie"]) != 1 {
 			t.Errorf("%q, gone: led to %v, Set-Cookie %q", value, got, a.Header["Set-Cookie"])
 		}
+	}
+}
+
+// TestManyStickyCookies: the work for a header is not the product of its cookies
+// and the route's upstreams.
+func TestManyStickyCookies(t *testing.T) {
+	u := answering(t, ok(""))
+	r := route("/a", u)
+	r.Sticky = &slipswitch.Sticky{Cookie: "lb"}
+	for i := range 4000 {
+		r.Upstreams = append(r.Upstreams, slipswitch.Upstream{URL: u.url + fmt.Sprint("/", i)})
+	}
+	g := startGateway(t, &slipswitch.Proxy{}, r)
+	forged := strings.Repeat("lb="+strings.Repeat("A", 22)+";", 39_000)
+	began := time.Now()
+	if a := g.get("/a", "Cookie: "+forged+"a=b"); a.StatusCode != 200 {
+		t.Errorf("got %s", a.Status)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if got := u.only().Header["Cookie"]; !slices.Equal(got, []string{"a=b"}) {
+		t.Errorf("got %d bytes of cookies; want a=b", len(fmt.Sprint(got)))
 	}
 }
 

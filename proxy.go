@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/slipswitch/slipswitch/internal/canon"
 	"github.com/slipswitch/slipswitch/internal/journal"
 	"github.com/slipswitch/slipswitch/internal/splice"
 )
@@ -267,7 +268,7 @@ func (p *Proxy) log() *slog.Logger { return p.journal.Logger }
 
 // match looks up a request by the host it names and the path as it was spelt.
 func (p *Proxy) match(r *http.Request) (Match, error) {
-	path := rawPath(r.URL)
+	path := canon.RawPath(r.URL)
 	match, err := p.Router.Lookup(r.Host, path)
 	if err != nil {
 		return match, err
@@ -286,17 +287,6 @@ func (p *Proxy) match(r *http.Request) (Match, error) {
 		}
 	}
 	return match, nil
-}
-
-// rawPath returns a URL's path as the client spelt it, unless a handler in
-// front has changed it.
-func rawPath(u *url.URL) string {
-	if u.RawPath != "" {
-		if path, err := url.PathUnescape(u.RawPath); err == nil && path == u.Path {
-			return u.RawPath
-		}
-	}
-	return u.EscapedPath()
 }
 
 // An exchange is what the context of an admitted request carries.
@@ -340,7 +330,7 @@ func (p *Proxy) admit(w http.ResponseWriter, r *http.Request, body *clientBody, 
 	x.upgrade = upgradeProtocol(r, match.Route)
 	x.opaque = x.upgrade != "websocket" || hasParameter(r.URL.RawQuery, match.Route.OpaqueQuery)
 	admitted := r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
-	if match.Path != rawPath(r.URL) {
+	if match.Path != canon.RawPath(r.URL) {
 		resolved := *r.URL
 		resolved.RawPath = match.Path
 		resolved.Path, _ = url.PathUnescape(match.Path)

@@ -67,6 +67,11 @@ func (p *Proxy) stickyKey() []byte {
 	return key
 }
 
+const (
+	tagLength = 22 // 16 bytes in base64
+	maxTried  = 8  // a header has room for 100,000 cookies, and a route for as many upstreams
+)
+
 // tag is what the cookie says for a target.
 func (p *Proxy) tag(m Match, t *target) string {
 	h := hmac.New(sha256.New, p.sticky)
@@ -80,8 +85,15 @@ func (p *Proxy) stuck(header http.Header, x *exchange, targets []target) int {
 	if s == nil || len(targets) == 1 {
 		return -1
 	}
-	var tags []string // made once: a header has room for 100,000 cookies
+	var tags []string // made once
+	tried := 0
 	for said := range cookies(header["Cookie"], s.Cookie) {
+		if len(said) != tagLength {
+			continue
+		}
+		if tried++; tried > maxTried {
+			break
+		}
 		for i := range targets {
 			if len(tags) == i {
 				tags = append(tags, p.tag(x.match, &targets[i]))

@@ -41,7 +41,7 @@ type captures uint8
 const (
 	captureSegment captures = 1 << iota // {1}: the segment behind the route's path
 	captureLabel                        // {host.1}: the label that the * of the route's host stands for
-	capturePort                         // {port:…}: the number in front of it, as in 3000-ide-7
+	capturePort                         // {port:…}: the number beside it, as in 3000-ide-7, 3000--ide-7 and ide-7--3000
 )
 
 const defaultName = ".ide.svc.cluster.local."
@@ -245,9 +245,7 @@ func (m Match) captured() (values captured, err error) {
 		if captures&captureLabel != 0 {
 			from = &values.label
 		}
-		if port, name, found := strings.Cut(*from, "-"); found && port != "" && strings.Trim(port, "0123456789") == "" {
-			values.port, *from = port, name
-		}
+		values.port, *from = cutNumber(*from)
 	}
 	if captures&captureSegment != 0 {
 		err = checkLabel(values.segment)
@@ -257,6 +255,20 @@ func (m Match) captured() (values captured, err error) {
 	}
 	return values, err
 }
+
+// cutNumber takes the port out of a label: 3000-name, 3000--name or name--3000. A
+// name that ends in -3000 is only a name.
+func cutNumber(label string) (port, name string) {
+	if port, name, found := strings.Cut(label, "-"); found && isDigits(port) {
+		return port, strings.TrimPrefix(name, "-")
+	}
+	if i := strings.LastIndex(label, "--"); i >= 0 && isDigits(label[i+2:]) {
+		return label[i+2:], label[:i]
+	}
+	return "", label
+}
+
+func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
 // checkLabel refuses what is not one DNS label in lower case, and what
 // resolvers take for an address (0x7f000001, 2130706433) or know by themselves.

@@ -47,7 +47,12 @@ func isForWholeHost(name string) bool {
 }
 
 func (r *Route) rewritesCookies() bool {
-	return r.Tenant || r.RestorePath || r.Sticky != nil || r.Headers != nil && len(r.Headers.HideCookies) > 0
+	return r.guardsCookies() || r.RestorePath || r.Sticky != nil
+}
+
+// guardsCookies reports whether there are cookies that upstreams must not set.
+func (r *Route) guardsCookies() bool {
+	return r.Tenant || r.Headers != nil && len(r.Headers.HideCookies) > 0
 }
 
 // rewriteCookies drops what a response sets of the platform's cookies, and
@@ -56,9 +61,18 @@ func (r *Route) rewriteCookies(header http.Header, prefix string) {
 	var kept []string
 	for _, cookie := range header["Set-Cookie"] {
 		pair, _, _ := strings.Cut(cookie, ";")
-		name, _, found := strings.Cut(pair, "=")
-		// A nameless cookie, "=a=b", is sent back as "a=b".
-		if name = cookieName(name); name == "" || !found || r.hidesCookie(name) {
+		name, value, found := strings.Cut(pair, "=")
+		if name = cookieName(name); name == "" || !found {
+			// A nameless cookie, "a" or "=a=b", is sent back as "a" or "a=b".
+			if r.guardsCookies() {
+				continue
+			}
+			if name == "" {
+				name, _, _ = strings.Cut(value, "=")
+				name = cookieName(name)
+			}
+		}
+		if r.hidesCookie(name) {
 			continue
 		}
 		if r.Tenant || r.RestorePath {

@@ -62,6 +62,7 @@ func TestTenantCookies(t *testing.T) {
 	tenant := slipswitch.Route{Path: "/ws/a", Tenant: true}
 	stripped := slipswitch.Route{Path: "/ws/a", Tenant: true, StripPath: true}
 	restored := slipswitch.Route{Path: "/ws/a", RestorePath: true, StripPath: true}
+	sticky := slipswitch.Route{Path: "/ws/a", Sticky: &slipswitch.Sticky{Cookie: "lb"}}
 	hidden := slipswitch.Route{Path: "/ws/a", Headers: &slipswitch.Headers{HideCookies: []string{"session", "_auth*"}}}
 	for _, test := range []struct {
 		route     slipswitch.Route
@@ -85,6 +86,17 @@ func TestTenantCookies(t *testing.T) {
 		{stripped, "a=b", "a=b; Path=/ws/a"},
 		{restored, "a=b; Path=/x; Domain=d", "a=b; Domain=d; Path=/ws/a/x"},
 		{restored, "a=b", "a=b"},
+		{restored, "token", "token"},
+		{restored, "token; Path=/x; Secure", "token; Secure; Path=/ws/a/x"},
+		{restored, "=v; Path=/x", "=v; Path=/ws/a/x"},
+		{restored, "=a=b", "=a=b"},
+		{sticky, "token", "token"},
+		{sticky, "=v; Path=/x", "=v; Path=/x"},
+		{sticky, "=a=b", "=a=b"},
+		{sticky, "lb", ""},
+		{sticky, "=lb", ""},
+		{sticky, "=lb=evil", ""},
+		{sticky, "= lb = evil; Path=/", ""},
 		{hidden, "session=evil; Path=/", ""},
 		{hidden, " session =evil", ""},
 		{hidden, "_auth_0=evil", ""},

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
 // admit returns whose token a request names, or why it must not be served. It
@@ -32,7 +34,7 @@ func (h *Handler) admit(r *http.Request) (holder string, wrong *problem) {
 	switch holder, ok := h.authorized(r); {
 	case ok:
 		return holder, nil
-	case isCHP(rawPath(r.URL)):
+	case isCHP(canon.RawPath(r.URL)):
 		return "", &problem{Status: http.StatusForbidden} // as configurable-http-proxy does
 	case h.Token == "" && h.Tokens == nil:
 		return "", &problem{Status: http.StatusUnauthorized, Text: "no token is configured, so that nobody may ask: set Token, Tokens, or Open"}

@@ -4,12 +4,12 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/slipswitch/slipswitch"
+	"github.com/slipswitch/slipswitch/internal/canon"
 	"github.com/slipswitch/slipswitch/internal/journal"
 	"github.com/slipswitch/slipswitch/store"
 	"golang.org/x/sync/semaphore"
@@ -143,7 +143,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.probed(w, r) {
 		return
 	}
-	path := rawPath(r.URL)
+	path := canon.RawPath(r.URL)
 	holder, wrong := h.admit(r)
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		r = withAsker(r, holder)
@@ -216,16 +216,4 @@ func (h *Handler) native(path, method string) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) *problem {
 		return notAllowed(w, methods, hint)
 	}
-}
-
-// rawPath returns a URL's path as the client spelt it, unless a handler in
-// front has changed it. URL.EscapedPath would respell, and so lose the
-// difference between / and %2F, where the spelling is not the usual one.
-func rawPath(u *url.URL) string {
-	if u.RawPath != "" {
-		if path, err := url.PathUnescape(u.RawPath); err == nil && path == u.Path {
-			return u.RawPath
-		}
-	}
-	return u.EscapedPath()
 }

@@ -10,6 +10,7 @@ import (
 	"runtime/metrics"
 	"time"
 
+	"github.com/slipswitch/slipswitch/internal/canon"
 	"github.com/slipswitch/slipswitch/store"
 )
 
@@ -99,7 +100,7 @@ func (h *Handler) Probes() http.Handler {
 
 // probed answers a probe, if the request is one.
 func (h *Handler) probed(w http.ResponseWriter, r *http.Request) bool {
-	switch rawPath(r.URL) {
+	switch canon.RawPath(r.URL) {
 	case "/livez":
 		h.livez(w, r)
 	case "/readyz":
