@@ -92,6 +92,17 @@ func TestDefects(t *testing.T) {
 			d.put("/divided/a", d.target.url())
 			return d.raw(d.public, "GET /divided%2Fa HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
 		}, "404", "200"},
+		{"a subprotocol that nobody has offered", func(d *driver) string {
+			u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Sec-WebSocket-Protocol", "unheard-of")
+				if conn, err := websocket.Accept(w, r, nil); err == nil {
+					conn.CloseNow()
+				}
+			}))
+			defer u.Close()
+			d.put("/unheard", u.URL)
+			return d.raw(d.public, handshake("/unheard"))
+		}, "503", "101"},
 		{"--insecure has no effect", func(d *driver) string {
 			d.put("/insecure", startTarget(d, "secure", "", true).url())
 			return d.raw(d.public, "GET /insecure/ HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
