@@ -145,7 +145,7 @@ func (r *Route) probeKey(t *target) probeKey {
 	return probeKey{t.way(r.TLSProfile), t.addr, r.UpstreamHost, t.path + r.Check.Path}
 }
 
-func (l *leaf) isChecked() bool { return l.route.Check.Path != "" && len(l.targets) > 1 }
+func (l *leaf) isChecked() bool { return l.options.Check.Path != "" && len(l.upstreams.targets) > 1 }
 
 // watch has a leaf's upstreams checked, if its route asks for that. The lock is
 // held.
@@ -180,7 +180,7 @@ func (c *checker) turn() {
 	if l != c.leaf {
 		c.ask(l)
 	}
-	check := l.route.Check
+	check := l.options.Check
 	every := check.every()
 	next := every - every/20 + rand.N(every/10)
 	for i, b := range c.probes {
@@ -191,7 +191,7 @@ func (c *checker) turn() {
 		default:
 			p.checking++
 			b.running, b.begun = true, time.Now()
-			go c.proxy.check(b, l.route.probeKey(&l.targets[i]), check.timeout())
+			go c.proxy.check(b, l.options.probeKey(&l.upstreams.targets[i]), check.timeout())
 		}
 	}
 	c.timer.Reset(next)
@@ -204,10 +204,10 @@ func (c *checker) ask(l *leaf) {
 	before, probes := c.leaf, c.probes
 	c.leaf, c.probes = l, nil
 	for i := range targetsOf(l) {
-		k := l.route.probeKey(&l.targets[i])
+		k := l.options.probeKey(&l.upstreams.targets[i])
 		b := p.probes[k]
 		if b == nil {
-			b = &probe{target: l.targets[i]}
+			b = &probe{target: l.upstreams.targets[i]}
 			p.probes[k] = b
 		}
 		b.routes++
@@ -215,7 +215,7 @@ func (c *checker) ask(l *leaf) {
 	}
 	for i, b := range probes {
 		if b.routes--; b.routes == 0 {
-			delete(p.probes, before.route.probeKey(&before.targets[i]))
+			delete(p.probes, before.options.probeKey(&before.upstreams.targets[i]))
 		}
 	}
 }
@@ -224,7 +224,7 @@ func targetsOf(l *leaf) []target {
 	if l == nil {
 		return nil
 	}
-	return l.targets
+	return l.upstreams.targets
 }
 
 // check makes one check, and notes how it went.
@@ -292,7 +292,7 @@ type Ejection struct {
 // this Proxy, since they could not be reached just now or fail the route's
 // Check.
 func (p *Proxy) Ejections(e Entry) (ejections []Ejection) {
-	targets := e.leaf.targets
+	targets := e.leaf.upstreams.targets
 	if len(targets) < 2 {
 		return nil
 	}

@@ -26,8 +26,8 @@ type responseWriter struct {
 }
 
 func (p *Proxy) responseWriter(w http.ResponseWriter, r *http.Request, x *exchange) *responseWriter {
-	out := &responseWriter{ResponseWriter: w, x: x, timeout: x.match.Route.stallTimeout(),
-		confine: x.match.Route.Tenant || x.match.Route.Headers != nil}
+	out := &responseWriter{ResponseWriter: w, x: x, timeout: x.match.options().stallTimeout(),
+		confine: x.match.options().Tenant || x.match.options().Headers != nil}
 	out.stall.expire = func() { http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)) }
 	// The server writes a 100 by itself when the body is read. It takes no care
 	// that another interim response may be written at the same time.

@@ -178,7 +178,7 @@ func (d *dialer) dialTarget(ctx context.Context, t *target, profile string) (net
 
 // dialContext returns a request's context with what its dials must know.
 func (p *Proxy) dialContext(ctx context.Context, m Match) context.Context {
-	return p.dialer.dials.withPlace(withDialTimeout(ctx, m.Route.dialTimeout()), m.leaf.place)
+	return p.dialer.dials.withPlace(withDialTimeout(ctx, m.options().dialTimeout()), m.leaf.place)
 }
 
 // A transport dials with a context that does not end with the request, but has

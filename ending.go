@@ -111,7 +111,7 @@ func (p *place) departs(from, to *leaf, change TableChange, tunnels map[*Tunnel]
 	case to == nil && p.deletion != nil:
 		*d = *p.deletion
 	case to != nil && from != nil:
-		*d = departure{Ending: to.route.OnUpstreamRemoved, why: WhyUpstreamRemoved, change: change}
+		*d = departure{Ending: to.options.OnUpstreamRemoved, why: WhyUpstreamRemoved, change: change}
 	}
 	d.at = time.Now().Add(d.After)
 	some := false
@@ -157,11 +157,11 @@ func (p *place) depart(d *departure) {
 // leadsTo reports whether the route lists the upstream that the tunnel leads to,
 // or may: only Proxy.Resolver knows those of a route to be resolved.
 func (l *leaf) leadsTo(t *Tunnel) bool {
-	if l.route.Resolve {
+	if l.options.Resolve {
 		return true
 	}
-	for i := range l.targets {
-		if l.targets[i].String() == t.listed {
+	for i := range l.upstreams.targets {
+		if l.upstreams.targets[i].String() == t.listed {
 			return true
 		}
 	}
@@ -170,9 +170,9 @@ func (l *leaf) leadsTo(t *Tunnel) bool {
 
 // lists returns how the route lists a target: as a template, if it is one's.
 func (l *leaf) lists(t *target) string {
-	for i := range l.targets {
-		if t.template != nil && l.targets[i].template == t.template {
-			return l.targets[i].String()
+	for i := range l.upstreams.targets {
+		if t.template != nil && l.upstreams.targets[i].template == t.template {
+			return l.upstreams.targets[i].String()
 		}
 	}
 	return t.String()

@@ -25,7 +25,8 @@ func ExampleProxy() {
 		Middleware: func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				match, _ := slipswitch.MatchFrom(r.Context())
-				r.Header.Set("X-User", match.Route.Labels["owner"])
+				owner, _ := match.Label("owner")
+				r.Header.Set("X-User", owner)
 				next.ServeHTTP(w, r)
 			})
 		},

@@ -25,7 +25,7 @@ var (
 // stripping route. Relative links of the page there would lead one level too
 // high.
 func redirectsToSlash(r *http.Request, match Match) bool {
-	if !match.Route.StripPath || match.Route.Exact || r.Method != http.MethodGet && r.Method != http.MethodHead {
+	if !match.options().StripPath || match.Key().Exact || r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return false
 	}
 	prefix, rest := match.split()
@@ -60,7 +60,7 @@ func (m Match) split() (prefix, rest string) {
 // forwardPath returns the path that is forwarded to a target.
 func (m Match) forwardPath(t *target) string {
 	path := m.Path
-	if m.Route.StripPath {
+	if m.options().StripPath {
 		_, rest := m.split()
 		path = "/" + strings.TrimLeft(rest, "/") // one slash: "//evil.com" would name a host
 	}
@@ -69,7 +69,7 @@ func (m Match) forwardPath(t *target) string {
 
 // forwardHTTP answers one plain request from an upstream.
 func (p *Proxy) forwardHTTP(w http.ResponseWriter, r *http.Request, x *exchange) {
-	route := x.match.Route
+	route := x.match.options()
 	if r.Body == nil {
 		r.Body, r.ContentLength = http.NoBody, 0
 	}
@@ -140,7 +140,7 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 // reached, and watches over its timeouts.
 func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	x := exchangeFrom(r.Context())
-	route := x.match.Route
+	route := x.match.options()
 	targets, err := p.leads(r.Context(), x.match)
 	if err != nil {
 		return nil, err

@@ -144,7 +144,7 @@ func (c *Client) setForwarded(r *http.Request, match Match, nodes []forwarded.No
 			before = strings.TrimRight(said[0], "/")
 		}
 	}
-	if match.Route.StripPath {
+	if match.options().StripPath {
 		prefix, _ := match.split()
 		before += prefix
 	}

@@ -52,7 +52,7 @@ func (h *handshake) release(p *Proxy) {
 // final answer.
 func (p *Proxy) shakeHands(r *http.Request, x *exchange, at seat) (*handshake, error) {
 	defer p.leave(at, &p.seats.handshakes)
-	route := x.match.Route
+	route := x.match.options()
 	targets, err := p.leads(r.Context(), x.match)
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func (h *handshake) ask(r *http.Request, x *exchange) error {
 	if r.URL.RawQuery != "" || r.URL.ForceQuery {
 		target += "?" + r.URL.RawQuery
 	}
-	host := x.match.Route.upstreamHost(r.Host)
+	host := x.match.options().upstreamHost(r.Host)
 	w := writers.Get().(*bufio.Writer)
 	w.Reset(h.conn)
 	defer func() {
@@ -109,7 +109,7 @@ func (h *handshake) ask(r *http.Request, x *exchange) error {
 	}()
 	fmt.Fprintf(w, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n", r.Method, target, host, x.upgrade)
 	header := r.Header.Clone()
-	x.match.Route.outgoing(header, nil)
+	x.match.options().outgoing(header, nil)
 	header.WriteSubset(w, framing)
 	w.WriteString("\r\n")
 	if err := w.Flush(); err != nil {

@@ -86,14 +86,20 @@ func (k Key) Canonical() (Key, error) {
 	if err != nil {
 		return k, fmt.Errorf("slipswitch: key: %w", err)
 	}
-	_, path, _ := strings.Cut(key, "\x00")
-	if k.Exact {
+	kept.Path = escapeBad(splitKey(key).Path)
+	return kept, nil
+}
+
+// splitKey returns the Key of a tree key, with its path decoded.
+func splitKey(key string) Key {
+	host, path, _ := strings.Cut(key, "\x00")
+	exact := path[len(path)-1] == 0
+	if exact {
 		path = path[:len(path)-len("/\x00")]
 	} else if n := len(path) - len("/"); n > 0 && path[n-1] != '/' {
 		path = path[:n]
 	}
-	kept.Path = escapeBad(path)
-	return kept, nil
+	return Key{host, path, exact}
 }
 
 // escapeBad percent-encodes what must not stand in a raw path, and what is not

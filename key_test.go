@@ -159,7 +159,7 @@ func TestHostLevels(t *testing.T) {
 			t.Errorf("Lookup(%q, %q): %v", test.host, test.path, err)
 			continue
 		}
-		if got := match.Route.Key().String(); got != test.want {
+		if got := match.Key().String(); got != test.want {
 			t.Errorf("Lookup(%q, %q): got %q; want %q", test.host, test.path, got, test.want)
 		}
 	}
@@ -217,8 +217,8 @@ func FuzzLookupPath(f *testing.F) {
 		// What is resolved can be a route's path, and that route is found.
 		if len(match.Path) <= slipswitch.MaxPath && !strings.Contains(match.Path, "?") {
 			put(t, &router, slipswitch.Route{Path: match.Path, Exact: true, Upstreams: slipswitch.To("http://up")})
-			if m, err := router.Lookup("h", path); err != nil || !m.Route.Exact {
-				t.Errorf("the exact route %q is not found by %q: %v, %v", match.Path, path, m.Route, err)
+			if m, err := router.Lookup("h", path); err != nil || !m.Key().Exact {
+				t.Errorf("the exact route %q is not found by %q: %v, %v", match.Path, path, m.Route(), err)
 			}
 		}
 	})

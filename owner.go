@@ -91,7 +91,7 @@ func coversAddress(limit, addr string) bool {
 // of reports whether the chain has a leaf of owner.
 func (l *leaf) of(owner string) bool {
 	for ; l != nil; l = l.shadowed {
-		if l.owner == owner {
+		if l.owner() == owner {
 			return true
 		}
 	}
@@ -104,7 +104,7 @@ func (l *leaf) with(put *leaf) *leaf {
 	switch {
 	case l == nil:
 		return put
-	case l.owner == put.owner:
+	case l.owner() == put.owner():
 		put.shadowed = l.shadowed
 		if put.sameRoute(l) {
 			return l
@@ -118,7 +118,7 @@ func (l *leaf) with(put *leaf) *leaf {
 
 // without returns the chain without owner's leaf.
 func (l *leaf) without(owner string) *leaf {
-	if l.owner == owner {
+	if l.owner() == owner {
 		return l.shadowed
 	}
 	copied := *l
@@ -137,10 +137,6 @@ func (l *leaf) same(other *leaf) bool {
 		}
 	}
 	return l == other
-}
-
-func (l *leaf) sameRoute(other *leaf) bool {
-	return l.owner == other.owner && l.route.Equal(&other.route)
 }
 
 // takePlace gives the whole chain its place. Parts of the chain may be

@@ -208,8 +208,8 @@ func (c *choice) ejected(i int, now time.Time) bool {
 // ejection returns since when and why a leaf's target is passed over; a nil
 // error if it is not. The lock is held.
 func (p *picker) ejection(l *leaf, t *target, now time.Time) (since time.Time, err error) {
-	if l.route.Check.Path != "" {
-		if b := p.probes[l.route.probeKey(t)]; b != nil && b.failures >= fall {
+	if l.options.Check.Path != "" {
+		if b := p.probes[l.options.probeKey(t)]; b != nil && b.failures >= fall {
 			return b.since, b.err
 		}
 	}

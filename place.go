@@ -59,11 +59,11 @@ func (p *place) follow(to *leaf, change TableChange) bool {
 	from := p.leaf.Swap(to)
 	p.deletion = nil
 	if to == nil {
-		if change.Owner = from.owner; from.route.OnDelete.Close {
-			p.deletion = &departure{Ending: from.route.OnDelete, why: WhyRouteDeleted, change: change}
+		if change.Owner = from.owner(); from.options.OnDelete.Close {
+			p.deletion = &departure{Ending: from.options.OnDelete, why: WhyRouteDeleted, change: change}
 		}
 	} else {
-		change.Owner = to.owner
+		change.Owner = to.owner()
 		for t := range p.tunnels {
 			t.follow(from, to)
 		}
@@ -107,7 +107,7 @@ func (p *place) add(t *Tunnel, l *leaf, anyway bool) bool {
 	if now != l {
 		change := TableChange{}
 		if now != nil {
-			change.Owner, change.Version = now.owner, now.version
+			change.Owner, change.Version = now.owner(), now.version
 		}
 		p.departs(l, now, change, map[*Tunnel]struct{}{t: {}})
 	}
@@ -121,11 +121,11 @@ func (p *place) add(t *Tunnel, l *leaf, anyway bool) bool {
 // follow gives an open tunnel what it takes over of the route that stands at
 // its place now, instead of from, which may be nil.
 func (t *Tunnel) follow(from, to *leaf) {
-	if from == nil || from.route.IdleTimeout != to.route.IdleTimeout {
-		t.do(func(pair *splice.Pair) { pair.SetIdleTimeout(to.route.IdleTimeout) })
+	if from == nil || from.options.IdleTimeout != to.options.IdleTimeout {
+		t.do(func(pair *splice.Pair) { pair.SetIdleTimeout(to.options.IdleTimeout) })
 	}
-	if from == nil || from.route.PingEvery != to.route.PingEvery {
-		t.do(func(pair *splice.Pair) { pair.SetPingEvery(to.route.PingEvery) })
+	if from == nil || from.options.PingEvery != to.options.PingEvery {
+		t.do(func(pair *splice.Pair) { pair.SetPingEvery(to.options.PingEvery) })
 	}
 }
 

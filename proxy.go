@@ -327,8 +327,8 @@ func MatchFrom(ctx context.Context) (Match, bool) {
 // context, its path resolved, its headers clean.
 func (p *Proxy) admit(w http.ResponseWriter, r *http.Request, body *clientBody, match Match) *http.Request {
 	x := &exchange{match: match, origin: r.Header["Origin"], offers: r.Header["Upgrade"], trailer: r.Trailer, sent: body}
-	x.upgrade = upgradeProtocol(r, match.Route)
-	x.opaque = x.upgrade != "websocket" || hasParameter(r.URL.RawQuery, match.Route.OpaqueQuery)
+	x.upgrade = upgradeProtocol(r, match.options())
+	x.opaque = x.upgrade != "websocket" || hasParameter(r.URL.RawQuery, match.options().OpaqueQuery)
 	admitted := r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	if match.Path != canon.RawPath(r.URL) {
 		resolved := *r.URL
@@ -338,7 +338,7 @@ func (p *Proxy) admit(w http.ResponseWriter, r *http.Request, body *clientBody, 
 	}
 	p.cleanRequest(admitted, x)
 	if body != nil {
-		x.body = p.timed(w, r, match.Route)
+		x.body = p.timed(w, r, match.options())
 		body.ReadCloser = x.body
 		admitted.Body = body
 	}

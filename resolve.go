@@ -93,7 +93,7 @@ func (r *Resolver) maxWaitingPerCall() int {
 // leads returns where a match leads: at least one target.
 func (p *Proxy) leads(ctx context.Context, m Match) ([]target, error) {
 	targets, err := m.expandAll()
-	if err != nil || !m.Route.Resolve {
+	if err != nil || !m.options().Resolve {
 		return targets, err
 	}
 	if p.Resolver == nil {

@@ -26,7 +26,7 @@ func ExampleResolver() {
 	proxy := &slipswitch.Proxy{
 		Router: new(slipswitch.Router),
 		Resolver: &slipswitch.Resolver{Resolve: func(ctx context.Context, m slipswitch.Match) (slipswitch.Upstream, error) {
-			if m.Route.Labels["workspace"] != "7" {
+			if workspace, _ := m.Label("workspace"); workspace != "7" {
 				return slipswitch.Upstream{}, slipswitch.ErrNotFound
 			}
 			if asked.Add(1) == 1 {

@@ -183,17 +183,15 @@ func (r *Route) Equal(other *Route) bool {
 		bytes.Equal(r.Meta, other.Meta)
 }
 
-// clone returns a copy that shares no memory that the caller could modify.
-func (r *Route) clone() Route {
+// cloneOptions returns a copy whose options share no memory that the caller
+// could modify.
+func (r *Route) cloneOptions() Route {
 	c := *r
-	c.Upstreams = slices.Clone(r.Upstreams)
 	if r.Sticky != nil {
 		c.Sticky = new(*r.Sticky)
 	}
 	c.Headers = r.Headers.clone()
 	c.Protocols = slices.Clone(r.Protocols)
-	c.Labels = maps.Clone(r.Labels)
-	c.Meta = compact(r.Meta)
 	return c
 }
 

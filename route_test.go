@@ -307,8 +307,8 @@ func TestRouteIsCopied(t *testing.T) {
 	route.Sticky.Cookie, route.Headers.HideCookies[0], route.Headers.Request.Set["X-B"] = "x", "x", "x"
 	e, ok := router.Table().At(route.Key())
 	want := fullRoute()
-	if !ok || !e.Route.Equal(&want) {
-		t.Errorf("got %+v; want %+v", e.Route, want)
+	if !ok || !e.Route().Equal(&want) {
+		t.Errorf("got %+v; want %+v", e.Route(), want)
 	}
 }
 
@@ -322,8 +322,8 @@ func TestMetaSpelling(t *testing.T) {
 		if version := router.Table().Version(); version != 1 {
 			t.Errorf("%s: version %d; want 1", meta, version)
 		}
-		if e, _ := router.Table().At(route.Key()); string(e.Route.Meta) != `{"a b":[1,"<x> y"]}` {
-			t.Errorf("kept as %s", e.Route.Meta)
+		if e, _ := router.Table().At(route.Key()); string(e.Route().Meta) != `{"a b":[1,"<x> y"]}` {
+			t.Errorf("kept as %s", e.Route().Meta)
 		}
 	}
 }
@@ -383,11 +383,11 @@ func FuzzRouteJSON(f *testing.F) {
 			t.Errorf("what was read back is another route: %s, %v", again, err)
 		}
 		for e := range router.Table().All() {
-			if version, err := router.Apply(nil, slipswitch.Change{Put: e.Route}); err != nil || version != 1 {
-				t.Errorf("a route from the table is another route when put: %+v, %v", e.Route, err)
+			if version, err := router.Apply(nil, slipswitch.Change{Put: e.Route()}); err != nil || version != 1 {
+				t.Errorf("a route from the table is another route when put: %+v, %v", e.Route(), err)
 			}
-			if version, _ := router.Apply(nil, slipswitch.Change{Delete: new(e.Route.Key())}); version != 2 {
-				t.Errorf("its key does not delete it: %+v", e.Route)
+			if version, _ := router.Apply(nil, slipswitch.Change{Delete: new(e.Key())}); version != 2 {
+				t.Errorf("its key does not delete it: %+v", e.Route())
 			}
 		}
 	})

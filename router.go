@@ -26,8 +26,9 @@ type Router struct {
 	current  atomic.Pointer[Table]
 	expected atomic.Int32 // how many say that routes are still to come
 
-	mu   sync.Mutex        // serialises writers
-	kept map[string]*place // places without a route that have tunnels open
+	mu     sync.Mutex        // serialises writers
+	kept   map[string]*place // places without a route that have tunnels open
+	recent recent
 }
 
 // Table returns the current table.
@@ -258,8 +259,8 @@ func (tx *Txn) Put(route Route) {
 	if len(tx.errs) > valid || tx.check {
 		return
 	}
-	put := &leaf{key: key, route: route.clone(), owner: tx.owner.Name, targets: targets, version: tx.base.version + 1}
-	put.route.Host, put.route.Path = kept.Host, kept.Path
+	put := tx.router.newLeaf(key, kept, &route, tx.owner.Name, targets)
+	put.version = tx.base.version + 1
 	tx.set(key, tx.find(key).with(put))
 }
 

@@ -281,7 +281,7 @@ func (o *oracle) look() error {
 	got := ""
 	if err == nil {
 		o.matches++
-		got = match.Route.Upstreams[0].URL
+		got = match.Route().Upstreams[0].URL
 	} else if !errors.Is(err, slipswitch.ErrNoRoute) {
 		return fmt.Errorf("lookup of %q %q: %v", host, path, err)
 	}

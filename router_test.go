@@ -89,8 +89,8 @@ func TestBatchIsAtomic(t *testing.T) {
 				first, err := table.Lookup("h", "/0")
 				for i := range 50 {
 					m, err2 := table.Lookup("h", fmt.Sprintf("/%d/x", i))
-					if err != nil || err2 != nil || m.Route.Upstreams[0] != first.Route.Upstreams[0] || m.Version != table.Version() {
-						t.Errorf("a table of two batches: %v %v", first.Route, m.Route)
+					if err != nil || err2 != nil || m.Route().Upstreams[0] != first.Route().Upstreams[0] || m.Version != table.Version() {
+						t.Errorf("a table of two batches: %v %v", first.Route(), m.Route())
 						return
 					}
 				}
@@ -147,7 +147,7 @@ func TestOwners(t *testing.T) {
 		t.Helper()
 		m, err := router.Lookup("", "/a")
 		if got := fmt.Sprint(err); err == nil {
-			got = m.Route.Upstreams[0].URL
+			got = m.Route().Upstreams[0].URL
 			if got != want {
 				t.Errorf("got %s; want %s", got, want)
 			}
@@ -225,7 +225,7 @@ func TestPaging(t *testing.T) {
 		}
 	}
 	for e := range router.Table().All() {
-		want = append(want, e.Route.Key().String())
+		want = append(want, e.Key().String())
 	}
 	if len(want) != router.Table().Len() || len(want) != 67*6 {
 		t.Fatalf("All yields %d of %d", len(want), router.Table().Len())
@@ -237,9 +237,9 @@ func TestPaging(t *testing.T) {
 			more = false
 			n := 0
 			for e := range page {
-				got = append(got, e.Route.Key().String())
+				got = append(got, e.Key().String())
 				if n++; n == size {
-					page, more = router.Table().After(e.Route.Key()), true
+					page, more = router.Table().After(e.Key()), true
 					break
 				}
 			}
@@ -308,7 +308,7 @@ func ExampleRouter() {
 			fmt.Println(err)
 			continue
 		}
-		fmt.Println(match.Route.Key(), match.Route.Upstreams[0].URL)
+		fmt.Println(match.Key(), match.Route().Upstreams[0].URL)
 	}
 	// Output:
 	// 1 <nil>

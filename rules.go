@@ -208,7 +208,7 @@ func (r *Route) outgoing(header, trailer http.Header) {
 
 // incoming changes an upstream's response header to what the client gets.
 func (p *Proxy) incoming(header http.Header, x *exchange, c *choice) {
-	route := x.match.Route
+	route := x.match.options()
 	defer func() { x.untyped = header["Content-Type"] == nil }()
 	prefix, _ := x.match.split()
 	if h := route.Headers; h != nil {

@@ -81,7 +81,7 @@ func (p *Proxy) tag(m Match, t *target) string {
 
 // stuck returns the target that a request's cookie names, or -1.
 func (p *Proxy) stuck(header http.Header, x *exchange, targets []target) int {
-	s := x.match.Route.Sticky
+	s := x.match.options().Sticky
 	if s == nil || len(targets) == 1 {
 		return -1
 	}
@@ -109,7 +109,7 @@ func (p *Proxy) stuck(header http.Header, x *exchange, targets []target) int {
 
 // stick has the client told where it was led, unless it has come with that.
 func (p *Proxy) stick(header http.Header, x *exchange, c *choice) {
-	s := x.match.Route.Sticky
+	s := x.match.options().Sticky
 	if s == nil || len(c.targets) == 1 || x.stuck == c.target {
 		return
 	}

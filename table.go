@@ -30,17 +30,6 @@ type (
 	node = iradix.Node[*leaf]
 )
 
-// A leaf is a route as a table holds it. It is immutable.
-type leaf struct {
-	key      string // in the tree
-	route    Route
-	owner    string
-	targets  []target // the route's upstreams, parsed
-	version  uint64   // of the table in which it first stood
-	place    *place
-	shadowed *leaf // the next owner's route for this key, which follows this one
-}
-
 // treeKey returns the bytes of a key as the tree wants them, and not a copy:
 // the tree keeps them, and never writes to them.
 func treeKey(key string) []byte { return unsafe.Slice(unsafe.StringData(key), len(key)) }
@@ -99,7 +88,6 @@ var ErrNoRoute = errors.New("slipswitch: no route")
 
 // A Match is what a lookup found.
 type Match struct {
-	Route   *Route // read-only
 	Version uint64 // of the table that was read
 
 	// Path is the request's path as the client spelt it, but with dot segments
@@ -109,6 +97,27 @@ type Match struct {
 	host string // the request's, as it came
 	leaf *leaf
 }
+
+// Route returns the route that was found; nil for the zero Match. It is put
+// together from what the table shares between routes: where a key or a label is
+// enough, [Match.Key] and [Match.Label] cost less. What it points to must not be
+// modified.
+func (m Match) Route() *Route {
+	if m.leaf == nil {
+		return nil
+	}
+	return m.leaf.route()
+}
+
+// Key returns the identity of the route that was found.
+func (m Match) Key() Key { return m.leaf.routeKey() }
+
+// Label returns the value of one of the route's labels, and whether it has it.
+func (m Match) Label(name string) (value string, ok bool) { return m.leaf.label(name) }
+
+// options returns what the route says besides its key, upstreams, labels and
+// meta, which are not there.
+func (m Match) options() *Route { return &m.leaf.options.Route }
 
 // Lookup finds the route for a request's host, with or without port, and its
 // path as the client spelt it, percent-encoded and without query.
@@ -145,7 +154,7 @@ func (t *Table) Lookup(host, path string) (Match, error) {
 	if found == nil {
 		return Match{}, ErrNoRoute
 	}
-	return Match{&found.route, t.version, path, host, found}, nil
+	return Match{t.version, path, host, found}, nil
 }
 
 // shortKey is the room for the keys of most requests: the less a lookup uses of
@@ -242,7 +251,6 @@ func (t *Table) Replaced() <-chan struct{} { return t.replaced }
 
 // An Entry is a route in a table.
 type Entry struct {
-	Route *Route // read-only
 	Owner string // whose it is
 
 	// Held is true if another owner had the key first: the route has no effect
@@ -255,6 +263,22 @@ type Entry struct {
 	leaf *leaf
 }
 
+// Route returns the route. It is put together from what the table shares between
+// routes: where a key or a label is enough, [Entry.Key] and [Entry.Label] cost
+// less. What it points to must not be modified. It is nil for the zero Entry.
+func (e Entry) Route() *Route {
+	if e.leaf == nil {
+		return nil
+	}
+	return e.leaf.route()
+}
+
+// Key returns the route's identity.
+func (e Entry) Key() Key { return e.leaf.routeKey() }
+
+// Label returns the value of one of the route's labels, and whether it has it.
+func (e Entry) Label(name string) (value string, ok bool) { return e.leaf.label(name) }
+
 // Activity returns when the route's path was last used, or the route put there
 // if that was later. It goes on while the table is replaced.
 func (e Entry) Activity() time.Time { return e.leaf.place.lastActive() }
@@ -265,9 +289,9 @@ func (e Entry) Use() { e.leaf.place.use(time.Now()) }
 // Upstreams returns the URLs of the route's upstreams as [Tunnel.Upstream] has
 // them, with port and without path; templates as the route has them.
 func (e Entry) Upstreams() []string {
-	urls := make([]string, len(e.leaf.targets))
+	urls := make([]string, len(e.leaf.upstreams.targets))
 	for i := range urls {
-		urls[i] = e.leaf.targets[i].String()
+		urls[i] = e.leaf.upstreams.targets[i].String()
 	}
 	return urls
 }
@@ -296,7 +320,7 @@ func (t *Table) Of(owner string, k Key) (Entry, bool) {
 	}
 	top := t.find(key)
 	for l := top; l != nil; l = l.shadowed {
-		if l.owner == owner {
+		if l.owner() == owner {
 			return l.entry(l != top), true
 		}
 	}
@@ -329,7 +353,7 @@ func entries(leaves iter.Seq[*leaf]) iter.Seq[Entry] {
 }
 
 func (l *leaf) entry(shadowed bool) Entry {
-	return Entry{&l.route, l.owner, shadowed, l.version, l}
+	return Entry{l.owner(), shadowed, l.version, l}
 }
 
 // wildcardLabels returns how many labels follow the wildcard of the host in a

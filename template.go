@@ -354,15 +354,15 @@ func noUpstream(err error) error {
 // nothing.
 func (m Match) expandAll() ([]target, error) {
 	if m.leaf.captures() == 0 {
-		return m.leaf.targets, nil
+		return m.leaf.upstreams.targets, nil
 	}
 	values, err := m.captured()
 	if err != nil {
 		return nil, noUpstream(err)
 	}
-	targets := make([]target, len(m.leaf.targets))
+	targets := make([]target, len(m.leaf.upstreams.targets))
 	for i := range targets {
-		if targets[i], err = m.leaf.targets[i].expand(values); err != nil {
+		if targets[i], err = m.leaf.upstreams.targets[i].expand(values); err != nil {
 			return nil, err
 		}
 	}

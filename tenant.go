@@ -163,7 +163,7 @@ func (x *exchange) ownPath(location string, t *target) (string, bool) {
 // isOwn reports whether a URL names the upstream: as it is dialled, by the Host
 // that it was sent, or by the one that the client asked for.
 func (x *exchange) isOwn(scheme, authority string, t *target) bool {
-	for _, own := range []string{t.addr, x.match.Route.UpstreamHost, x.match.host, x.client.Host} {
+	for _, own := range []string{t.addr, x.match.options().UpstreamHost, x.match.host, x.client.Host} {
 		if own != "" && isHost(scheme, authority, own) {
 			return true
 		}
@@ -185,7 +185,7 @@ func isHost(scheme, authority, hostport string) bool {
 // publicPath returns the path by which a client finds what is at a path of
 // the upstream.
 func (x *exchange) publicPath(path, prefix string, t *target) string {
-	if x.match.Route.StripPath && !isWithin(path, prefix) {
+	if x.match.options().StripPath && !isWithin(path, prefix) {
 		if t.path != "" && isWithin(path, t.path) {
 			path = "/" + strings.TrimPrefix(path[len(t.path):], "/")
 		}

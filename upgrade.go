@@ -123,7 +123,7 @@ func (p *Proxy) mayUpgrade(w http.ResponseWriter, r *http.Request, x *exchange) 
 		return badUpgrade("a body")
 	case !r.ProtoAtLeast(1, 1):
 		return badUpgrade("HTTP/1.0")
-	case x.match.Route.SameOrigin && !x.client.isOrigin(x.origin):
+	case x.match.options().SameOrigin && !x.client.isOrigin(x.origin):
 		return &Error{Status: http.StatusForbidden, Reason: "the page that asks is of another host"}
 	case x.upgrade != "websocket":
 		return nil
@@ -166,7 +166,7 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 	t := &Tunnel{
 		choice:   h.choice.kept(),
 		proxy:    p,
-		match:    x.match.Route.Key(),
+		match:    x.match.Key(),
 		version:  x.match.Version,
 		client:   x.client.String(),
 		peer:     x.client.peer(),
@@ -208,7 +208,7 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 	h.conn.SetDeadline(time.Time{})
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
 	first, _ := h.reader.Peek(h.reader.Buffered())
-	route := x.match.Route
+	route := x.match.options()
 	h.opened = true
 	t.run(splice.Config{
 		Client: conn, Upstream: h.conn,

@@ -425,7 +425,7 @@ func TestMiddlewareReplacesRequest(t *testing.T) {
 	p := &slipswitch.Proxy{Middleware: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			match, ok := slipswitch.MatchFrom(r.Context())
-			if !ok || match.Route.Path != "/" {
+			if !ok || match.Key().Path != "/" {
 				t.Errorf("MatchFrom: %v, %v", match, ok)
 			}
 			switch r.URL.Path {

@@ -100,10 +100,10 @@ func (t *target) String() string {
 // captures returns what the leaf's templates take out of a request: all of
 // them the same.
 func (l *leaf) captures() captures {
-	if len(l.targets) == 0 {
+	if len(l.upstreams.targets) == 0 {
 		return 0
 	}
-	return l.targets[0].captures
+	return l.upstreams.targets[0].captures
 }
 
 // parse completes "upstream must …" in its error.

@@ -34,7 +34,7 @@ func TestBatch(t *testing.T) {
 	}
 	// In their order, the last wins; none is fine.
 	got = s.want(200, "POST", "/v1/batch", `{"changes":[{"put":{"path":"/e","upstreams":["http://1"]}},{"delete":{"path":"/e"}},{"put":{"path":"/e","upstreams":["http://2"]}}]}`)
-	if entry, _ := s.router.Table().At(slipswitch.Key{Path: "/e"}); entry.Route == nil || entry.Route.Upstreams[0].URL != "http://2" {
+	if entry, _ := s.router.Table().At(slipswitch.Key{Path: "/e"}); entry.Route() == nil || entry.Route().Upstreams[0].URL != "http://2" {
 		t.Errorf("put, delete, put: got %+v", entry)
 	}
 	if again := s.want(200, "POST", "/v1/batch", `{"changes":[]}`); again.body != got.body {
@@ -49,7 +49,7 @@ func TestBatch(t *testing.T) {
 func keys(router *slipswitch.Router) string {
 	var all []string
 	for e := range router.Table().All() {
-		all = append(all, e.Route.Key().String())
+		all = append(all, e.Key().String())
 	}
 	return strings.Join(all, " ")
 }
@@ -258,7 +258,7 @@ func FuzzBatch(f *testing.F) {
 				t.Fatal(err)
 			}
 			if !slices.EqualFunc(slices.Collect(read.Table().All()), slices.Collect(router.Table().All()),
-				func(a, b slipswitch.Entry) bool { return a.Route.Equal(b.Route) }) {
+				func(a, b slipswitch.Entry) bool { return a.Route().Equal(b.Route()) }) {
 				t.Fatalf("encoding/json reads the routes %s; got %s", keys(read), keys(router))
 			}
 			type change struct {
@@ -269,7 +269,7 @@ func FuzzBatch(f *testing.F) {
 				Replace bool     `json:"replace"`
 			}{[]change{}, true}
 			for e := range router.Table().All() {
-				again.Changes = append(again.Changes, change{e.Route})
+				again.Changes = append(again.Changes, change{e.Route()})
 			}
 			text, err := json.Marshal(again)
 			if err != nil {

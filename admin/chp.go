@@ -194,10 +194,11 @@ func (h *Handler) chpKey(path string) (slipswitch.Key, error) {
 // for a slash inside of a segment, which only other sources put. It is false for
 // what is not in the view.
 func (h *Handler) chpPath(e slipswitch.Entry) (path string, ok bool) {
-	if e.Owner != chpOwner || e.Route.Exact || e.Route.Host != "" && !h.CHPHostRouting {
+	key := e.Key()
+	if e.Owner != chpOwner || key.Exact || key.Host != "" && !h.CHPHostRouting {
 		return "", false
 	}
-	key, err := e.Route.Key().Canonical()
+	key, err := key.Canonical()
 	if err != nil {
 		return "", false
 	}
@@ -241,17 +242,18 @@ func chpTarget(upstream string) string {
 // chpData returns a route's data as it was put, with its last activity and, in
 // host routing, its host.
 func (h *Handler) chpData(e slipswitch.Entry) []byte {
+	route := e.Route()
 	var fields map[string]json.RawMessage
-	if json.Unmarshal(e.Route.Meta, &fields) != nil || fields == nil {
+	if json.Unmarshal(route.Meta, &fields) != nil || fields == nil {
 		fields = make(map[string]json.RawMessage, 2) // what others have put there cannot be shown
 	}
-	target, ok := e.Route.Labels["target"]
+	target, ok := route.Labels["target"]
 	if !ok {
-		target = chpTarget(e.Route.Upstreams[0].URL)
+		target = chpTarget(route.Upstreams[0].URL)
 	}
 	fields["target"], _ = json.Marshal(target)
-	if h.CHPHostRouting && e.Route.Host != "" {
-		fields["host"], _ = json.Marshal(e.Route.Host)
+	if h.CHPHostRouting && route.Host != "" {
+		fields["host"], _ = json.Marshal(route.Host)
 	}
 	fields["last_activity"], _ = json.Marshal(lastActive(e).Format("2006-01-02T15:04:05.000Z"))
 	data, _ := json.Marshal(fields)

@@ -61,8 +61,8 @@ func TestCHP(t *testing.T) {
 	if err != nil || at.Before(begin) || at.After(time.Now()) || len(data) != 6 {
 		t.Errorf("got %s; want now as last_activity, and nothing else", got.body)
 	}
-	if entry, _ := s.router.Table().At(slipswitch.Key{Path: "/user/a"}); string(entry.Route.Meta) != `{"jupyterhub":true,"n":1.50,"server_name":"","user":"a"}` {
-		t.Errorf("got Meta %s", entry.Route.Meta)
+	if entry, _ := s.router.Table().At(slipswitch.Key{Path: "/user/a"}); string(entry.Route().Meta) != `{"jupyterhub":true,"n":1.50,"server_name":"","user":"a"}` {
+		t.Errorf("got Meta %s", entry.Route().Meta)
 	}
 	s.want(201, "POST", "/api/routes/user/a/", `{"target":"http://127.0.0.1:8","hub":true}`)
 	got = s.want(200, "GET", "/api/routes/user/a/", "")
@@ -83,7 +83,7 @@ func TestCHP(t *testing.T) {
 	empty(s.want(404, "DELETE", "/api/routes/", ""))
 	// Routes are those of owner chp.
 	s.want(201, "POST", "/api/routes/a", target)
-	if entry, ok := s.router.Table().At(slipswitch.Key{Path: "/a"}); !ok || entry.Owner != "chp" || entry.Route.StripPath {
+	if entry, ok := s.router.Table().At(slipswitch.Key{Path: "/a"}); !ok || entry.Owner != "chp" || entry.Route().StripPath {
 		t.Errorf("got %+v", entry)
 	}
 	for request, want := range map[string]string{
@@ -284,7 +284,7 @@ func TestCHPView(t *testing.T) {
 
 	changed := serve(t, &admin.Handler{CHPRoute: func(r *slipswitch.Route) { r.StripPath = true }})
 	changed.want(201, "POST", "/api/routes/a", target)
-	if entry, _ := changed.router.Table().At(slipswitch.Key{Path: "/a"}); !entry.Route.StripPath {
+	if entry, _ := changed.router.Table().At(slipswitch.Key{Path: "/a"}); !entry.Route().StripPath {
 		t.Error("CHPRoute had no effect")
 	}
 	for _, put := range []string{"http+unix://%2Frun%2Fs", "unix+http://%2Frun%2Fs", "http+unix://%2frun%2fs/"} {
@@ -314,7 +314,7 @@ func TestCHPHostRouting(t *testing.T) {
 		"/10.0.0.1//x":                  {Host: "10.0.0.1", Path: "//x"},
 	} {
 		s.want(201, "POST", "/api/routes"+posted, target)
-		if entry, ok := s.router.Table().At(want); !ok || entry.Route.Host != want.Host {
+		if entry, ok := s.router.Table().At(want); !ok || entry.Key().Host != want.Host {
 			t.Errorf("POST %s: got routes %s; want %v", posted, keys(s.router), want)
 		}
 		if posted != "" {

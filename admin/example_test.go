@@ -36,7 +36,7 @@ func ExampleHandler() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("%s %s→ %s\n", response.Status, body, match.Route.Upstreams[0].URL)
+	fmt.Printf("%s %s→ %s\n", response.Status, body, match.Route().Upstreams[0].URL)
 	// Output:
 	// 200 OK {"version":1}
 	// → http://10.0.0.7:8080

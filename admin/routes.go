@@ -30,9 +30,9 @@ type routeItem struct {
 }
 
 func (h *Handler) itemOf(e slipswitch.Entry) routeItem {
-	item := routeItem{Route: e.Route, Owner: e.Owner, Held: e.Held, Version: e.Version, LastActive: lastActive(e), Tunnels: e.Tunnels()}
+	item := routeItem{Route: e.Route(), Owner: e.Owner, Held: e.Held, Version: e.Version, LastActive: lastActive(e), Tunnels: e.Tunnels()}
 	if e.Held {
-		item.ShadowedBy = h.shadows(e.Route.Key())
+		item.ShadowedBy = h.shadows(e.Key())
 	}
 	if h.Proxy != nil {
 		item.Ejected = h.Proxy.Ejections(e)
@@ -133,12 +133,12 @@ func routeFilter(query url.Values) (func(slipswitch.Entry) bool, *problem) {
 		return nil, wrong
 	}
 	return func(e slipswitch.Entry) bool {
-		if !anyOwner && e.Owner != owner || !keys.matches(e.Route.Key()) {
+		if !anyOwner && e.Owner != owner || !keys.matches(e.Key()) {
 			return false
 		}
 		for _, label := range query["label"] {
 			name, want, valued := strings.Cut(label, "=")
-			if value, ok := e.Route.Labels[name]; !ok || valued && value != want {
+			if value, ok := e.Label(name); !ok || valued && value != want {
 				return false
 			}
 		}

@@ -170,7 +170,7 @@ func (h *Handler) deletions(c change) (deletions []slipswitch.Change) {
 		}
 	}
 	for e := range h.Router.Table().All() {
-		key, err := e.Route.Key().Canonical()
+		key, err := e.Key().Canonical()
 		if err == nil && e.Owner == h.owner() && !put[key] {
 			deletions = append(deletions, slipswitch.Change{Delete: &key})
 		}

@@ -95,7 +95,7 @@ func (s *Sync) usedSince(since time.Time) (used []Activity) {
 		if !at.After(since) {
 			continue
 		}
-		key, err := e.Route.Key().Canonical()
+		key, err := e.Key().Canonical()
 		if err != nil {
 			continue // not in a table
 		}

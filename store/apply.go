@@ -285,7 +285,7 @@ func (f *filling) enter(i int, e Entry, anew bool) {
 	case f.bad[i] != nil: // the last good one stays, also if it was to go
 		delete(owner.held, e.Key)
 		if last, ok := f.before.Of(owner.owner.Name, e.Key); ok && anew {
-			f.put(id, *last.Route, -1)
+			f.put(id, *last.Route(), -1)
 		}
 		return
 	case e.Route == nil:
@@ -340,7 +340,7 @@ func (s *Sync) compare(p plan, owners map[string]*owned, gone absences) map[slip
 			continue
 		}
 		owners[name].count++
-		key, err := entry.Route.Key().Canonical()
+		key, err := entry.Key().Canonical()
 		if err != nil {
 			continue // not in a table
 		}

@@ -27,7 +27,7 @@ func ExampleSync() {
 	revision, err := sync.Apply(ctx, "", slipswitch.Change{Put: &route})
 	fmt.Println(revision, err)
 	match, err := router.Lookup("example.com", "/ide-7/index.html")
-	fmt.Println(match.Route.Upstreams[0].URL, err)
+	fmt.Println(match.Route().Upstreams[0].URL, err)
 	// Output:
 	// 1 <nil>
 	// http://10.0.0.7:8080 <nil>

@@ -132,7 +132,7 @@ func (r *rig) table() []string { return tableOf(r.Router) }
 
 func tableOf(router *slipswitch.Router) (table []string) {
 	for e := range router.Table().All() {
-		text := fmt.Sprintf("%s:%s=%s", e.Owner, e.Route.Key(), strings.TrimPrefix(e.Route.Upstreams[0].URL, "http://"))
+		text := fmt.Sprintf("%s:%s=%s", e.Owner, e.Key(), strings.TrimPrefix(e.Route().Upstreams[0].URL, "http://"))
 		if e.Held {
 			text = "(" + text + ")"
 		}

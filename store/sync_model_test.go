@@ -232,14 +232,14 @@ func (f *follows) check() {
 	table := f.sync.Router.Table()
 	for id, upstream := range f.records {
 		e, there := table.Of(id.owner, slipswitch.Key{Path: id.path})
-		if upstream != "" && (!there || e.Route.Upstreams[0].URL != "http://"+upstream) {
-			f.Fatalf("%v: the table has %v, %+v; want %s", id, there, e.Route, upstream)
+		if upstream != "" && (!there || e.Route().Upstreams[0].URL != "http://"+upstream) {
+			f.Fatalf("%v: the table has %v, %+v; want %s", id, there, e.Route(), upstream)
 		}
 	}
 	routes := 0
 	for e := range table.All() {
 		routes++
-		id := moodyKey{e.Owner, e.Route.Path}
+		id := moodyKey{e.Owner, e.Key().Path}
 		if _, there := f.records[id]; there {
 			continue
 		}
@@ -344,8 +344,8 @@ func followMoody(t *testing.T, rt *rapid.T) {
 				f.Fatal(err)
 			}
 			e, there := f.sync.Router.Table().Of(id.owner, slipswitch.Key{Path: id.path})
-			if !there || e.Route.Upstreams[0].URL != "http://"+upstream {
-				f.Fatalf("acknowledged, and %v is %v, %+v; want %s", id, there, e.Route, upstream)
+			if !there || e.Route().Upstreams[0].URL != "http://"+upstream {
+				f.Fatalf("acknowledged, and %v is %v, %+v; want %s", id, there, e.Route(), upstream)
 			}
 		},
 	})

@@ -357,8 +357,8 @@ func TestSyncRoute(t *testing.T) {
 		if _, err := s.Apply(ctx, "", slipswitch.Change{Put: &route}); err != nil {
 			t.Fatal(err)
 		}
-		if e, ok := s.Router.Table().At(key); !ok || !e.Route.StripPath || e.Route.Upstreams[0].URL != upstream {
-			t.Errorf("got %+v; want a stripping route to %s", e.Route, upstream)
+		if e, ok := s.Router.Table().At(key); !ok || !e.Route().StripPath || e.Route().Upstreams[0].URL != upstream {
+			t.Errorf("got %+v; want a stripping route to %s", e.Route(), upstream)
 		}
 		for batch, err := range m.Watch(ctx, store.Position{}) {
 			if err != nil || len(batch.Entries) != 1 || batch.Entries[0].Route.StripPath {

@@ -72,7 +72,7 @@ func (s *standIn) find(r *http.Request) {
 	if err != nil || !s.noIncludePrefix || strings.HasSuffix(match.Path, "/") {
 		return
 	}
-	route := match.Route.Key()
+	route := match.Key()
 	if asked, err := (slipswitch.Key{Host: route.Host, Path: match.Path}).Canonical(); err == nil && asked == route {
 		r.URL.Path += "/"
 		if r.URL.RawPath != "" {
@@ -89,13 +89,15 @@ func (s *standIn) middleware(next http.Handler) http.Handler {
 		said, _ := r.Context().Value(receivedKey{}).(*received)
 		s.forwarded(r, said)
 		maps.Copy(r.Header, s.customHeader)
-		if (s.autoRewrite || s.protocolRewrite != "") && len(match.Route.Upstreams) > 0 { // none: by who else writes to the store
-			w = &redirected{ResponseWriter: w, options: s.options, host: r.Host, target: match.Route.Upstreams[0].URL}
+		if s.autoRewrite || s.protocolRewrite != "" {
+			if upstreams := match.Route().Upstreams; len(upstreams) > 0 { // none: by who else writes to the store
+				w = &redirected{ResponseWriter: w, options: s.options, host: r.Host, target: upstreams[0].URL}
+			}
 		}
 		answer := &answer{ResponseWriter: w}
 		next.ServeHTTP(answer, r)
 		if 200 <= answer.status && answer.status < 300 { // a refusal, or an upstream that is down, is no use
-			s.use(match.Route.Key())
+			s.use(match.Key())
 		}
 	})
 }

@@ -61,7 +61,7 @@ func writeThroughFailures(args []string) {
 				file = append(file, e.Key.String()+e.Route.Upstreams[0].URL)
 			}
 			for e := range sync.Router.Table().All() {
-				table = append(table, e.Route.Path+e.Route.Upstreams[0].URL)
+				table = append(table, e.Key().Path+e.Route().Upstreams[0].URL)
 			}
 			if slices.Sort(file); !slices.Equal(file, table) {
 				fmt.Println("unexpected: the table has", table, "and the file", file)

@@ -121,7 +121,7 @@ func TestInvalidAndClaimed(t *testing.T) {
 		})
 		for _, path := range []string{"/0006", "/0007", "/0008"} {
 			e, ok := g.Router.Table().At(slipswitch.Key{Path: path})
-			if !ok || e.Owner != "" || e.Route.Upstreams[0].URL != "http://up" {
+			if !ok || e.Owner != "" || e.Route().Upstreams[0].URL != "http://up" {
 				t.Errorf("%s: %+v; want it as it was", path, e)
 			}
 		}

@@ -57,7 +57,7 @@ func (g *gateway) waitAll() {
 // routes returns the table as texts "key=upstream".
 func (g *gateway) routes() (routes []string) {
 	for e := range g.Router.Table().All() {
-		routes = append(routes, fmt.Sprintf("%s=%s", e.Route.Key(), strings.TrimPrefix(e.Route.Upstreams[0].URL, "http://")))
+		routes = append(routes, fmt.Sprintf("%s=%s", e.Key(), strings.TrimPrefix(e.Route().Upstreams[0].URL, "http://")))
 	}
 	return routes
 }

@@ -80,10 +80,10 @@ func TestWriterKilled(t *testing.T) {
 	version := func() (version string) {
 		n := 0
 		for e := range r.Router.Table().All() {
-			if e.Route.Path == "/sockets" {
+			if e.Key().Path == "/sockets" {
 				continue
 			}
-			if got := e.Route.Upstreams[0].URL; n > 0 && got != version {
+			if got := e.Route().Upstreams[0].URL; n > 0 && got != version {
 				t.Fatalf("a part of a batch: %s and %s", version, got)
 			} else {
 				version = got

@@ -85,7 +85,7 @@ func (r *rig) want(routes, quarantined []string) {
 		table := r.Router.Table()
 		got, bad = nil, nil
 		for e := range table.All() {
-			text := fmt.Sprintf("%s:%s=%s", e.Owner, e.Route.Key(), strings.TrimPrefix(e.Route.Upstreams[0].URL, "http://"))
+			text := fmt.Sprintf("%s:%s=%s", e.Owner, e.Key(), strings.TrimPrefix(e.Route().Upstreams[0].URL, "http://"))
 			if e.Held {
 				text = "(" + text + ")"
 			}
@@ -118,8 +118,8 @@ func TestFiles(t *testing.T) {
 	r.write(".hidden.yaml", "- path: /x")
 	r.want([]string{"team:/a=1", "(:/a=2)", "other:/b=1"}, nil)
 	e, _ := r.Router.Table().At(slipswitch.Key{Path: "/a"})
-	if e.Route.IdleTimeout != 2*time.Minute || e.Route.Labels["since"] != "2024-01-01" {
-		t.Errorf("got %+v", e.Route)
+	if e.Route().IdleTimeout != 2*time.Minute || e.Route().Labels["since"] != "2024-01-01" {
+		t.Errorf("got %+v", e.Route())
 	}
 	// A file that is wrong keeps its routes, and only those stay as they are.
 	r.write("a.yaml", "owner: team\nroutes:\n- path: /a\n  upstreams: [http://9]\n- path: [secret]\n  upstreams: [http://1]\n")

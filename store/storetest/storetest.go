@@ -275,7 +275,7 @@ func (g *gateway) want(want ...string) {
 
 // text returns an entry of a table as "owner:key=upstream".
 func text(e slipswitch.Entry) string {
-	return fmt.Sprintf("%s:%s=%s", e.Owner, e.Route.Key(), strings.TrimPrefix(e.Route.Upstreams[0].URL, "http://"))
+	return fmt.Sprintf("%s:%s=%s", e.Owner, e.Key(), strings.TrimPrefix(e.Route().Upstreams[0].URL, "http://"))
 }
 
 // unavailable reports whether an error is as a write's must be in an outage.

@@ -60,8 +60,8 @@ type batcher interface {
 type asker struct {
 	request *http.Request
 	nobody  nobody
-	n       int               // what a handler was registered for
-	route   *slipswitch.Route // what slipswitch has found, in place of n
+	n       int              // what a handler was registered for
+	match   slipswitch.Match // what slipswitch has found, in place of n
 }
 
 func newAsker() *asker {

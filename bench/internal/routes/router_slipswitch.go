@@ -37,6 +37,6 @@ func (t *slipswitchTable) remove(r route) {
 
 func (t *slipswitchTable) lookup(a *asker, host, path string) bool {
 	match, err := t.Lookup(host, path)
-	a.route = match.Route
-	return err == nil && a.route != nil
+	a.match = match
+	return err == nil
 }

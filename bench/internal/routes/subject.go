@@ -17,6 +17,8 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/slipswitch/slipswitch/bench/internal/run"
+
+	"github.com/slipswitch/slipswitch"
 )
 
 // A Subject is a router in a process of its own, where its garbage is nobody
@@ -163,10 +165,10 @@ func (s *Subject) check() error {
 		list := s.asked(spread)
 		for i := 0; i < len(list); i += max(1, len(list)/1000) {
 			q := list[i]
-			a.n, a.route = -1, nil
+			a.n, a.match = -1, slipswitch.Match{}
 			found := t.lookup(a, q.host, q.path)
-			if a.route != nil {
-				a.n, _ = strconv.Atoi(a.route.Labels["n"])
+			if n, ok := a.match.Label("n"); ok {
+				a.n, _ = strconv.Atoi(n)
 			}
 			if found != (q.n >= 0) || found && a.n != q.n {
 				return fmt.Errorf("%.200s%.200s leads to route %d (%v); want %d", q.host, q.path, a.n, found, q.n)

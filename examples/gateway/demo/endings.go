@@ -67,7 +67,7 @@ func (e *ender) delete(policy slipswitch.Ending) (restore func()) {
 	if !ok {
 		return func() {}
 	}
-	route := *entry.Route
+	route := *entry.Route()
 	route.OnDelete = policy
 	e.change(slipswitch.Change{Put: &route})
 	e.change(slipswitch.Change{Delete: &key})

@@ -42,7 +42,7 @@ func (x *rules) routes() []slipswitch.Route {
 // Resolve is the proxy's: Resolver.Resolve.
 func (d *Demo) Resolve(_ context.Context, m slipswitch.Match) (slipswitch.Upstream, error) {
 	x := &d.rules
-	switch m.Route.Labels["demo"] {
+	switch demo, _ := m.Label("demo"); demo {
 	case "service":
 		return slipswitch.Upstream{URL: x.services}, nil
 	case "sleeper":

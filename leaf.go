@@ -1,0 +1,176 @@
+package slipswitch
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"slices"
+	"unique"
+)
+
+// A leaf is a route as a table holds it. It is immutable.
+//
+// A table may hold a million, most of which differ in their paths, upstreams and
+// labels only. So a leaf shares with others what it has in common with them, and
+// becomes a Route again for those who ask for one.
+type leaf struct {
+	key       string // in the tree
+	place     *place
+	options   *options
+	upstreams *upstreams
+	labels    *labels
+	extra     *extra // mostly nil
+	version   uint64 // of the table in which it first stood
+	shadowed  *leaf  // the next owner's route for this key, which follows this one
+}
+
+// options are all that a route says but its key, upstreams, labels and meta,
+// which are zero here, and whose it is.
+type options struct {
+	Route
+	owner string
+}
+
+type upstreams struct {
+	listed  []Upstream
+	targets []target // the same, parsed
+}
+
+type labels []label // in the order of their names
+
+type label struct{ name, value string }
+
+// extra is what few routes have.
+type extra struct {
+	path string // as it was put, if the key does not tell
+	meta json.RawMessage
+}
+
+// newLeaf returns a leaf for a valid route, without its place. It shares no
+// memory that the caller could modify. The lock is held.
+func (r *Router) newLeaf(key string, kept Key, route *Route, owner string, targets []target) *leaf {
+	l := &leaf{key: key}
+	o := options{*route, owner}
+	o.Host, o.Path, o.Exact, o.Upstreams, o.Labels, o.Meta = "", "", false, nil, nil, nil
+	l.options = r.recent.options.share(o.equal, func() *options { return &options{o.cloneOptions(), owner} })
+	l.upstreams = r.recent.upstreams.share(
+		func(u *upstreams) bool { return slices.Equal(u.listed, route.Upstreams) },
+		func() *upstreams { return &upstreams{slices.Clone(route.Upstreams), targets} })
+	if len(route.Labels) > 0 {
+		l.labels = r.recent.labels.share(
+			func(all *labels) bool { return all.equal(route.Labels) },
+			func() *labels { return labelsOf(route.Labels) })
+	}
+	if spelled := l.routeKey(); spelled.Path != kept.Path || route.Meta != nil {
+		l.extra = &extra{meta: compact(route.Meta)}
+		if spelled.Path != kept.Path {
+			l.extra.path = kept.Path
+		}
+	}
+	return l
+}
+
+// recent are the last few sets of each kind that differed: routes that are
+// alike mostly come together, or are of a few kinds.
+type recent struct {
+	options   shelf[options]
+	upstreams shelf[upstreams]
+	labels    shelf[labels]
+}
+
+type shelf[T any] struct {
+	sets [16]*T
+	next int
+}
+
+// share returns a set that is equal, or a new one.
+func (s *shelf[T]) share(equal func(*T) bool, create func() *T) *T {
+	for _, set := range s.sets {
+		if set != nil && equal(set) {
+			return set
+		}
+	}
+	set := create()
+	s.sets[s.next%len(s.sets)] = set
+	s.next++
+	return set
+}
+
+func (o *options) equal(other *options) bool {
+	return o == other || o.owner == other.owner && o.Route.Equal(&other.Route)
+}
+
+func labelsOf(m map[string]string) *labels {
+	all := make(labels, 0, len(m))
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		all = append(all, label{unique.Make(name).Value(), m[name]}) // names are few
+	}
+	return &all
+}
+
+func (all *labels) equal(m map[string]string) bool {
+	if len(*all) != len(m) {
+		return false
+	}
+	for _, l := range *all {
+		if value, ok := m[l.name]; !ok || value != l.value {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *leaf) owner() string { return l.options.owner }
+
+// routeKey returns the route's key as it was put.
+func (l *leaf) routeKey() Key {
+	k := splitKey(l.key)
+	if l.extra != nil && l.extra.path != "" {
+		k.Path = l.extra.path
+	}
+	return k
+}
+
+// label returns the value of a label.
+func (l *leaf) label(name string) (value string, ok bool) {
+	if l.labels != nil {
+		for _, l := range *l.labels {
+			if l.name == name {
+				return l.value, true
+			}
+		}
+	}
+	return "", false
+}
+
+// route returns the leaf's route.
+func (l *leaf) route() *Route {
+	r := new(l.options.Route)
+	k := l.routeKey()
+	r.Host, r.Path, r.Exact = k.Host, k.Path, k.Exact
+	r.Upstreams = l.upstreams.listed
+	if l.labels != nil {
+		r.Labels = make(map[string]string, len(*l.labels))
+		for _, l := range *l.labels {
+			r.Labels[l.name] = l.value
+		}
+	}
+	r.Meta = l.meta()
+	return r
+}
+
+// sameRoute reports whether two leaves at one key have equal routes of one owner.
+func (l *leaf) sameRoute(other *leaf) bool {
+	return l.options.equal(other.options) &&
+		l.routeKey() == other.routeKey() &&
+		slices.Equal(l.upstreams.listed, other.upstreams.listed) &&
+		(l.labels == other.labels || l.labels != nil && other.labels != nil && slices.Equal(*l.labels, *other.labels)) &&
+		bytes.Equal(l.meta(), other.meta())
+}
+
+func (l *leaf) meta() json.RawMessage {
+	if l.extra == nil {
+		return nil
+	}
+	return l.extra.meta
+}
