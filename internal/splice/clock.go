@@ -15,7 +15,10 @@ const (
 	slots = 1024
 )
 
-// clock is a running wheel. It counts time in nanoseconds since it was started.
+// before is how long before a clock was started its time began: tunnels come to it that were opened elsewhere.
+const before = 10 * 365 * 24 * time.Hour
+
+// clock is a running wheel. It counts time in nanoseconds.
 type clock struct {
 	base time.Time
 	kick chan struct{} // an entry is due earlier than the goroutine thinks
@@ -35,14 +38,14 @@ type entry struct {
 }
 
 func startClock() *clock {
-	c := &clock{base: time.Now(), kick: make(chan struct{}, 1), quit: make(chan struct{})}
+	c := &clock{base: time.Now().Add(-before), kick: make(chan struct{}, 1), quit: make(chan struct{})}
 	go c.run()
 	return c
 }
 
 func (c *clock) stop() { close(c.quit) }
 
-// now is the time since the clock started, never 0.
+// now is the time since the clock's began, never 0.
 func (c *clock) now() int64 { return int64(time.Since(c.base)) + 1 }
 
 // span returns a time that lasts, short enough that a clock time and some of them can be added: a century stands for all

@@ -35,3 +35,6 @@ func (p *Pair) Over(side Side) bool {
 	defer t.mu.Unlock()
 	return t.ends[side].over
 }
+
+// Cause is the cause of the tunnel's end; nil before it.
+func (p *Pair) Cause() *Cause { return p.cause.Load() }

@@ -15,8 +15,9 @@ type looped struct {
 	ends [2]loopedEnd
 	held [2]held // by the side it came from
 
-	registered, queued, closed bool
-	resetAt                    int64 // when a side's RST is passed on at the latest; 0 while none is broken
+	registered, queued, closed, frozen bool
+
+	resetAt int64 // when a side's RST is passed on at the latest; 0 while none is broken
 }
 
 // loopedEnd is one connection.
@@ -476,6 +477,11 @@ func (t *looped) close() {
 		t.drop(&t.pair.flows[side])
 	}
 	t.loop.unregister(t)
+	t.closeConns()
+	t.pair.finish()
+}
+
+func (t *looped) closeConns() {
 	for side := range t.ends {
 		end := &t.ends[side]
 		unix.Close(end.fd)
@@ -483,7 +489,6 @@ func (t *looped) close() {
 			end.wrapper.Close()
 		}
 	}
-	t.pair.finish()
 }
 
 // linger makes the coming close of a descriptor a reset.

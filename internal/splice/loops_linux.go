@@ -54,7 +54,7 @@ func (ls *loops) carry(p *Pair, c Config) bool {
 	if ls == nil || len(ls.all) == 0 {
 		return false
 	}
-	t := &looped{pair: p, loop: ls.all[ls.next.Add(1)%uint32(len(ls.all))]}
+	t := &looped{pair: p, loop: ls.pick()}
 	conns := [2]net.Conn{c.Client, c.Upstream}
 	var bare [2]bareConn
 	for side, conn := range conns {
@@ -89,6 +89,9 @@ func (ls *loops) carry(p *Pair, c Config) bool {
 	t.poke()
 	return true
 }
+
+// pick returns the loop for one more tunnel.
+func (ls *loops) pick() *loop { return ls.all[ls.next.Add(1)%uint32(len(ls.all))] }
 
 // bareConn is a connection that is nothing but a socket.
 type bareConn interface {
@@ -168,6 +171,7 @@ type loop struct {
 	called   atomic.Bool
 	mu       sync.Mutex
 	inbox    []*looped // tunnels that are new, or have been poked
+	calls    []func()  // after these
 	stopping bool
 }
 
@@ -228,6 +232,21 @@ func (l *loop) post(t *looped) {
 	}
 }
 
+// do calls f on the loop's goroutine and returns when it has been called. It reports false if the loop has ended instead.
+func (l *loop) do(f func()) bool {
+	done := make(chan struct{})
+	l.mu.Lock()
+	if l.stopping {
+		l.mu.Unlock()
+		return false
+	}
+	l.calls = append(l.calls, func() { f(); close(done) })
+	l.mu.Unlock()
+	l.call()
+	<-done
+	return true
+}
+
 // newBuffer lends a flow the loop's buffer, so to say, by getting the loop another.
 func (l *loop) newBuffer() []byte {
 	l.lent++
@@ -276,7 +295,7 @@ func (l *loop) run() {
 			t := l.ready[0]
 			l.ready = l.ready[1:]
 			t.queued = false
-			if !t.closed {
+			if !t.closed && !t.frozen {
 				t.turn()
 			}
 		}
@@ -299,18 +318,21 @@ func (l *loop) open() bool {
 	l.called.Store(false)
 	l.file.SetReadDeadline(time.Time{}) // who posts from here on calls again
 	l.mu.Lock()
-	posted, stopping := l.inbox, l.stopping
-	l.inbox = nil
+	posted, calls, stopping := l.inbox, l.calls, l.stopping
+	l.inbox, l.calls = nil, nil
 	l.mu.Unlock()
 	l.now = l.machine.clock.now()
 	for _, t := range posted {
 		switch {
-		case t.closed:
+		case t.closed, t.frozen:
 		case !t.registered:
 			l.register(t)
 		default:
 			t.turn()
 		}
+	}
+	for _, f := range calls {
+		f()
 	}
 	return !stopping
 }

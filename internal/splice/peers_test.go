@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -19,8 +20,9 @@ import (
 // wait is how long a test waits for a state that must come.
 const wait = 15 * time.Second
 
-// pumps are the ways a tunnel can be carried. Each named test runs on all of them.
-var pumps = []string{"sockets", "portable"}
+// pumps are the ways a tunnel can be carried. Each named test runs on all of them. Where tunnels are frozen, that is done again
+// and again, and nobody is to notice.
+var pumps = []string{"sockets", "portable", "frozen"}
 
 // onPumps runs a test on every pump.
 func onPumps(t *testing.T, test func(t *testing.T, e *splice.Engine)) {
@@ -52,14 +54,21 @@ func open(t testing.TB, e *splice.Engine, c splice.Config) *tunnel {
 func start(t testing.TB, e *splice.Engine, c splice.Config, client, upstream *net.TCPConn) *tunnel {
 	t.Helper()
 	tun := &tunnel{t: t, client: client, upstream: upstream, ended: make(chan splice.End, 1)}
-	c.Ended = func(end splice.End) {
-		select {
-		case tun.ended <- end:
-		default:
-			t.Errorf("a second end: %+v", end)
-		}
-	}
+	c.Ended = tun.finish
 	tun.pair = e.Start(c)
+	if strings.HasSuffix(t.Name(), "/frozen") {
+		go func() {
+			for {
+				frozen, err := tun.pair.Freeze()
+				if err != nil {
+					return
+				}
+				time.Sleep(100 * time.Microsecond)
+				frozen.Thaw()
+				time.Sleep(time.Millisecond)
+			}
+		}()
+	}
 	t.Cleanup(func() {
 		tun.client.Close()
 		tun.upstream.Close()
@@ -71,6 +80,14 @@ func start(t testing.TB, e *splice.Engine, c splice.Config, client, upstream *ne
 		}
 	})
 	return tun
+}
+
+func (tun *tunnel) finish(end splice.End) {
+	select {
+	case tun.ended <- end:
+	default:
+		tun.t.Errorf("a second end: %+v", end)
+	}
 }
 
 // end waits for the tunnel's end.
