@@ -257,19 +257,12 @@ func (p *Proxy) check(b *probe, k probeKey, timeout time.Duration) {
 
 // askUpstream returns why a check fails.
 func (p *Proxy) askUpstream(t *target, k probeKey, timeout time.Duration) error {
-	transport, err := p.dialer.transport(t, k.profile)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(p.life, timeout)
 	defer cancel()
 	path, query, asks := strings.Cut(k.path, "?")
 	request := (&http.Request{Method: http.MethodGet, URL: t.url(path, query, asks), Host: k.host,
 		Header: http.Header{"User-Agent": {"slipswitch"}}}).WithContext(withDialTimeout(ctx, timeout))
-	if k.host == "" && t.scheme == schemeUnix {
-		request.Host = "localhost"
-	}
-	response, err := transport.RoundTrip(request)
+	response, err := p.dialer.roundTrip(t, k.profile, request)
 	if err != nil {
 		return err
 	}

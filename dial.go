@@ -3,7 +3,6 @@ package slipswitch
 import (
 	"context"
 	"crypto/tls"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -22,6 +21,7 @@ type dialer struct {
 	ways       [2]dialFunc // to fixed names; to captured ones
 	profiles   map[string]*tls.Config
 	transports map[way]*http.Transport
+	berths     berths
 	lingering  lingering
 }
 
@@ -92,17 +92,8 @@ func (d *dialer) init(p *Proxy) {
 		h2c.Protocols.SetUnencryptedHTTP2(true)
 		d.add(way{schemeH2C, guarded, ""}, h2c)
 		for name, config := range d.profiles {
-			d.add(way{schemeHTTPS, guarded, name}, &http.Transport{
-				DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-					done, err := d.dials.take(ctx)
-					if err != nil {
-						return nil, err
-					}
-					defer done()
-					return d.dialTLS(ctx, address, guarded, config, "h2", "http/1.1")
-				},
-				ForceAttemptHTTP2: true,
-			})
+			w := way{schemeHTTPS, guarded, name}
+			d.add(w, &http.Transport{DialTLSContext: d.berthing(w, config), ForceAttemptHTTP2: true})
 		}
 	}
 	d.add(way{schemeUnix, false, ""}, &http.Transport{})
@@ -111,17 +102,7 @@ func (d *dialer) init(p *Proxy) {
 func (d *dialer) add(w way, t *http.Transport) {
 	t.Proxy = nil // never by the gateway's environment
 	t.DisableCompression = true
-	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		done, err := d.dials.take(ctx)
-		if err != nil {
-			return nil, err
-		}
-		defer done()
-		if w.scheme == schemeUnix {
-			network, address = "unix", socketName(address)
-		}
-		return d.dial(ctx, network, address, w.guarded)
-	}
+	t.DialContext = d.berthing(w, nil)
 	t.MaxIdleConns = 4096
 	t.MaxIdleConnsPerHost = 64
 	t.IdleConnTimeout = 90 * time.Second
@@ -129,13 +110,51 @@ func (d *dialer) add(w way, t *http.Transport) {
 	d.transports[w] = t
 }
 
-// A transport wants a host and port where the address is the path of a socket.
-func socketHost(name string) string { return hex.EncodeToString([]byte(name)) + ":80" }
+// berthing returns what a transport dials by: to the address that stands in the
+// berth of that name.
+func (d *dialer) berthing(w way, config *tls.Config) dialFunc {
+	return func(ctx context.Context, network, name string) (net.Conn, error) {
+		done, err := d.dials.take(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		b := d.berths.takeNamed(name)
+		if b == nil {
+			return nil, &dialError{context.Canceled}
+		}
+		if w.scheme == schemeUnix {
+			network = "unix"
+		}
+		conn, err := d.dial(ctx, network, b.addr, w.guarded)
+		if err != nil {
+			d.berths.leave(b)
+			return nil, err
+		}
+		conn = &berthed{Conn: conn, leave: func() { d.berths.leave(b) }}
+		if config == nil {
+			return conn, nil
+		}
+		return d.secure(ctx, conn, b.addr, config, "h2", "http/1.1")
+	}
+}
 
-func socketName(address string) string {
-	host, _, _ := net.SplitHostPort(address)
-	name, _ := hex.DecodeString(host)
-	return string(name)
+// roundTrip sends a plain request to a target. Of the request's URL the host is
+// the transport's.
+func (d *dialer) roundTrip(t *target, profile string, r *http.Request) (*http.Response, error) {
+	transport, err := d.transport(t, profile)
+	if err != nil {
+		return nil, err
+	}
+	if r.Host == "" {
+		if r.Host = t.addr; t.scheme == schemeUnix {
+			r.Host = "localhost"
+		}
+	}
+	b := d.berths.take(t.addr)
+	defer d.berths.leave(b) // the connection has it now
+	r.URL.Host = b.name
+	return transport.RoundTrip(r)
 }
 
 func (d *dialer) profile(name string) (*tls.Config, error) {
@@ -171,7 +190,11 @@ func (d *dialer) dialTarget(ctx context.Context, t *target, profile string) (net
 		if err != nil {
 			return nil, err
 		}
-		return d.dialTLS(ctx, t.addr, guarded, config, "http/1.1")
+		conn, err := d.dial(ctx, "tcp", t.addr, guarded)
+		if err != nil {
+			return nil, err
+		}
+		return d.secure(ctx, conn, t.addr, config, "http/1.1")
 	}
 	return d.dial(ctx, "tcp", t.addr, guarded)
 }
@@ -213,11 +236,8 @@ func (d *dialer) dial(ctx context.Context, network, address string, guarded bool
 	return conn, nil
 }
 
-func (d *dialer) dialTLS(ctx context.Context, address string, guarded bool, profile *tls.Config, alpn ...string) (_ net.Conn, err error) {
-	conn, err := d.dial(ctx, "tcp", address, guarded)
-	if err != nil {
-		return nil, err
-	}
+// secure speaks TLS on a connection to an address.
+func (d *dialer) secure(ctx context.Context, conn net.Conn, address string, profile *tls.Config, alpn ...string) (_ net.Conn, err error) {
 	config := profile.Clone()
 	config.NextProtos = alpn
 	if config.ServerName == "" {

@@ -165,21 +165,14 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	}
 	r = r.WithContext(ctx)
 	body := r.Body
-	r.Host = route.upstreamHost(r.Host)
+	host := route.upstreamHost(r.Host)
 	query, force := r.URL.RawQuery, r.URL.ForceQuery
 	response, err := tryEach(c, func(t *target) (*http.Response, error) {
-		transport, err := p.dialer.transport(t, route.TLSProfile)
-		if err != nil {
-			return nil, err
-		}
-		r.URL = t.url(x.match.forwardPath(t), query, force)
+		r.URL, r.Host = t.url(x.match.forwardPath(t), query, force), host
 		if body != nil {
 			r.Body = w.requestBody(body, r.Trailer, t.scheme == schemeHTTPS || t.scheme == schemeH2C)
 		}
-		if r.Host == "" && t.scheme == schemeUnix { // or the URL's would be taken
-			r.Host = "localhost"
-		}
-		return transport.RoundTrip(r)
+		return p.dialer.roundTrip(t, route.TLSProfile, r)
 	})
 	w.header.disarm()
 	x.body.end()
@@ -204,14 +197,11 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// url returns where to send a request: the path exactly as it is spelt.
+// url returns where to send a request, without the host: the path exactly as it is spelt.
 func (t *target) url(path, query string, force bool) *url.URL {
-	u := &url.URL{Scheme: "http", Host: t.addr, RawQuery: query, ForceQuery: force}
-	switch t.scheme {
-	case schemeHTTPS:
+	u := &url.URL{Scheme: "http", RawQuery: query, ForceQuery: force}
+	if t.scheme == schemeHTTPS {
 		u.Scheme = "https"
-	case schemeUnix:
-		u.Host = socketHost(t.addr)
 	}
 	if strings.HasPrefix(path, "//") {
 		u.RawPath = path

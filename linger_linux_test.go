@@ -91,3 +91,27 @@ func TestLingeringIsBounded(t *testing.T) {
 		t.Errorf("%d of 400 ports are blocked", n)
 	}
 }
+
+// TestAbortsBlockNoPorts: neither do plain requests that their clients abort.
+func TestAbortsBlockNoPorts(t *testing.T) {
+	t.Parallel()
+	u := startScript(t, func(u *upstream, p *peer) bool {
+		p.head()
+		io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+		if got, err := p.rest(); got != "" || err != nil {
+			t.Errorf("got %q, %v; want EOF", got, err)
+		}
+		return false
+	})
+	g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
+	for range 50 {
+		client := g.dial()
+		client.send(request("GET", "/"))
+		client.head()
+		client.reset()
+	}
+	until(t, "no request is served", func() bool { return g.running.Load() == 0 })
+	if n := u.blocked(); n > 0 {
+		t.Errorf("%d of 50 ports are blocked", n)
+	}
+}
