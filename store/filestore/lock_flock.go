@@ -1,4 +1,4 @@
-//go:build unix
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
 
 package filestore
 
@@ -9,9 +9,6 @@ import (
 	"syscall"
 	"time"
 )
-
-// openFlags keep Open from waiting for a pipe's other end.
-const openFlags = syscall.O_NONBLOCK
 
 // lock waits until no other process, nor Store, writes to a directory. Until
 // unlock is called none does. It returns nil where the file system has no such
