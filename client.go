@@ -3,17 +3,19 @@ package slipswitch
 import (
 	"maps"
 	"net/http"
+	"sync"
 	"time"
 )
 
-// A responseWriter bounds how long a client may take nothing, and keeps what
-// Middleware has put in the header over an interim response, after which
-// ReverseProxy clears it.
+// A responseWriter bounds how long a client may take nothing, flushes what the
+// server would hold back while the upstream pauses, and keeps what Middleware has
+// put in the header over an interim response, after which ReverseProxy clears it.
 //
 // A write deadline that is set once and moved on would do for HTTP/1. HTTP/2
 // resets a stream at its write deadline even if nothing is to be written.
 type responseWriter struct {
 	http.ResponseWriter
+	proxy   *Proxy
 	x       *exchange
 	before  http.Header // from Middleware; nil: nothing
 	confine bool        // interim responses carry nothing but links
@@ -21,12 +23,21 @@ type responseWriter struct {
 	hints   bool        // interim responses pass
 	timeout time.Duration
 	stall   deadline
-	status  int // 0: the final header is not written
+
+	mu      sync.Mutex // of all that is written: the timer writes, too
+	status  int        // 0: the final header is not written
 	written int64
+	timer   *time.Timer // flushes what is held back; nil: nothing was yet
+	held    bool        // something may be
+	over    bool
 }
 
+// heldTime is how long the server may hold back what it buffers. A response that
+// comes without a pause is flushed so often, and one that comes at once is never.
+const heldTime = 5 * time.Millisecond
+
 func (p *Proxy) responseWriter(w http.ResponseWriter, r *http.Request, x *exchange) *responseWriter {
-	out := &responseWriter{ResponseWriter: w, x: x, timeout: x.match.options().stallTimeout(),
+	out := &responseWriter{ResponseWriter: w, proxy: p, x: x, timeout: x.match.options().stallTimeout(),
 		confine: x.match.options().Tenant || x.match.options().Headers != nil}
 	out.stall.expire = func() { http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)) }
 	// The server writes a 100 by itself when the body is read. It takes no care
@@ -50,6 +61,8 @@ func (w *responseWriter) Header() http.Header {
 }
 
 func (w *responseWriter) WriteHeader(status int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.interim = status < 200
 	if w.interim {
 		if !w.hints || status == http.StatusSwitchingProtocols { // over HTTP/2 that is one, too; over HTTP/1 it would be the last
@@ -70,21 +83,65 @@ func (w *responseWriter) WriteHeader(status int) {
 	w.stall.arm(w.timeout)
 	defer w.stall.pause()
 	w.ResponseWriter.WriteHeader(status)
+	if !w.interim {
+		w.hold()
+	}
 }
 
 func (w *responseWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.stall.arm(w.timeout)
 	defer w.stall.pause()
 	n, err := w.ResponseWriter.Write(p)
 	w.written += int64(n)
+	w.hold()
 	return n, err
 }
 
 // FlushError is what http.ResponseController calls.
 func (w *responseWriter) FlushError() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held = false
 	w.stall.arm(w.timeout)
 	defer w.stall.pause()
 	return flush(w.ResponseWriter)
+}
+
+// hold has what the server holds back flushed in time. The lock is held.
+func (w *responseWriter) hold() {
+	switch {
+	case w.held || w.over:
+		return
+	case w.timer == nil:
+		w.timer = time.AfterFunc(heldTime, w.flushHeld)
+	default:
+		w.timer.Reset(heldTime)
+	}
+	w.held = true
+}
+
+func (w *responseWriter) flushHeld() {
+	defer w.proxy.rescue("Flush of Middleware's http.ResponseWriter")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.held && !w.over {
+		w.held = false
+		w.stall.arm(w.timeout)
+		defer w.stall.pause()
+		flush(w.ResponseWriter)
+	}
+}
+
+// release lets nothing more be flushed: the writer is the server's again.
+func (w *responseWriter) release() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+	if w.timer != nil {
+		w.timer.Stop()
+	}
 }
 
 // flush flushes a writer. Where the innermost one cannot flush, those around it
@@ -113,6 +170,7 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 // to count its length; and one that Proxy.ErrorHandler has not written, to
 // whoever is in front of the Proxy.
 func (w *responseWriter) end() {
+	w.release()
 	if w.written > 2048 {
 		w.FlushError()
 	}

@@ -131,6 +131,42 @@ func TestEarlyAnswerLetsClientFinish(t *testing.T) {
 	client.expectEOF()
 }
 
+// TestResponseInParts: what has come of a response of known length does not wait
+// for the rest.
+func TestResponseInParts(t *testing.T) {
+	t.Parallel()
+	for way, raw := range map[string]string{"plain": request("GET", "/"), "refused upgrade": handshake("/")} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			next := make(chan string)
+			u := startScript(t, func(u *upstream, p *peer) bool {
+				p.head()
+				for part := range next {
+					io.WriteString(p.TCPConn, part)
+				}
+				return false
+			})
+			g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
+			t.Cleanup(func() { close(next) })
+			client := g.dial()
+			client.send(raw)
+			next <- "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
+			client.SetReadDeadline(time.Now().Add(wait))
+			r, err := http.ReadResponse(client.r, nil) // before any of the body is sent
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, part := range []string{"01", "234", "56789"} {
+				next <- part
+				got := make([]byte, len(part))
+				if _, err := io.ReadFull(r.Body, got); err != nil || string(got) != part {
+					t.Errorf("got %q, %v; want %q", got, err, part)
+				}
+			}
+		})
+	}
+}
+
 // TestNobodyReadsBehindHandler: a body is the server's again when the handler
 // has returned.
 func TestNobodyReadsBehindHandler(t *testing.T) {

@@ -528,3 +528,32 @@ func TestShutdownDuringUpgrades(t *testing.T) {
 		}
 	}
 }
+
+// TestShutdownExample: what is in flight comes to its end.
+func TestShutdownExample(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	u := startUpstream(t, func(received) string {
+		close(asked)
+		<-answer
+		return ok("whole", "Connection: close")
+	})
+	g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
+	client := g.dial()
+	client.send(request("GET", "/"))
+	receive(t, "the upstream is asked", asked)
+	ended := make(chan error, 1)
+	go func() { ended <- shutDown(g.server, g.Proxy) }()
+	until(t, "Shutdown has begun", g.Draining)
+	select {
+	case err := <-ended:
+		t.Errorf("it has returned with %v while a request is in flight", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(answer)
+	if a := client.answer("GET"); a.body != "whole" || a.err != nil {
+		t.Errorf("got %s %q, %v", a.Status, a.body, a.err)
+	}
+	if err := receive(t, "it returns", ended); err != nil {
+		t.Error(err)
+	}
+}

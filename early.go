@@ -146,6 +146,9 @@ func (e *earlyWriter) Unwrap() http.ResponseWriter { return e.ResponseWriter }
 func (e *earlyWriter) ends() bool { return e.frames || e.last || e.body.unread() }
 
 func (e *earlyWriter) WriteHeader(status int) {
+	if status < 200 && !e.request.ProtoAtLeast(1, 1) {
+		return // HTTP/1.0 has no interim responses (RFC 9110 §15.2)
+	}
 	if status >= 200 && e.status == 0 {
 		e.status = status
 		if e.body.unread() && e.request.Header["Expect"] == nil { // reading would have the server ask for the body

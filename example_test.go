@@ -2,10 +2,15 @@ package slipswitch_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/coder/websocket"
@@ -107,13 +112,33 @@ func ExampleCloseReport() {
 	// 1 message after 1 route change
 }
 
-// The rest of a server's life: tunnels are ended, reports handed over.
+// The end of a server's life: plain requests come to their end while tunnels are
+// closed. Neither Shutdown waits for the other, so main returns after both: it
+// would else cut what is in flight.
 func ExampleProxy_Shutdown() {
 	proxy := &slipswitch.Proxy{Router: new(slipswitch.Router)}
-	server := &http.Server{Handler: proxy}
+	server := &http.Server{Addr: "127.0.0.1:0", Handler: proxy}
+	go func() {
+		if err := server.ListenAndServe(); err != http.ErrServerClosed {
+			log.Fatal(err)
+		}
+	}()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	signals <- os.Interrupt // from a terminal, or SIGTERM from a supervisor
+
+	<-signals
+	fmt.Println(shutDown(server, proxy))
+	// Output: <nil>
+}
+
+// shutDown returns when nothing is in flight, or after 30 s.
+func shutDown(server *http.Server, proxy *slipswitch.Proxy) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	go server.Shutdown(ctx) // no new connections, plain requests come to their end
-	fmt.Println(proxy.Shutdown(ctx))
-	// Output: <nil>
+	requests := make(chan error, 1)
+	go func() { requests <- server.Shutdown(ctx) }() // no new connections
+	tunnels := proxy.Shutdown(ctx)
+	return errors.Join(tunnels, <-requests)
 }

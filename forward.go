@@ -88,6 +88,7 @@ func (p *Proxy) forwardHTTP(w http.ResponseWriter, r *http.Request, x *exchange)
 		}
 	}
 	out := p.responseWriter(w, r, x)
+	defer out.release()
 	whole := false
 	defer func() {
 		if !whole { // it panics

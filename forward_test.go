@@ -100,6 +100,25 @@ func TestInterimResponses(t *testing.T) {
 	}
 }
 
+// TestNoInterimResponsesToHTTP10: its clients would take one for the final
+// response (RFC 9110 §15.2).
+func TestNoInterimResponsesToHTTP10(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t, func(r received) string {
+		return "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n" + ok("abc")
+	})
+	g := startGateway(t, &slipswitch.Proxy{Middleware: setCookie}, route("/", u))
+	for _, head := range []string{"GET / HTTP/1.0\r\n\r\n", "POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n"} {
+		client := g.dial()
+		client.send(strings.Replace(head, "\r\n", "\r\nHost: "+host+"\r\n", 1))
+		got, err := client.rest()
+		if err != nil || !strings.HasPrefix(got, "HTTP/1.0 200 OK\r\n") || strings.Count(got, "HTTP/") != 1 ||
+			!strings.HasSuffix(got, "abc") || strings.Contains(got, "Link") || !strings.Contains(got, "session=1") {
+			t.Errorf("got %q, %v; want one response", got, err)
+		}
+	}
+}
+
 // TestExpectContinue: the client is told to go on, once, also by an upstream
 // that sends interim responses of its own at the same time.
 func TestExpectContinue(t *testing.T) {

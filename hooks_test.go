@@ -135,3 +135,32 @@ func TestMiddlewareBodies(t *testing.T) {
 	}
 	wantPanic(t, &log, "Middleware")
 }
+
+// TestPanicOfAFlush: it is on a goroutine of its own.
+func TestPanicOfAFlush(t *testing.T) {
+	t.Parallel()
+	var log logBuffer
+	next := make(chan struct{})
+	u := startScript(t, func(u *upstream, p *peer) bool {
+		p.head()
+		io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+		<-next
+		io.WriteString(p.TCPConn, "hello")
+		return false
+	})
+	p := &slipswitch.Proxy{Logger: slog.New(slog.NewTextHandler(&log, nil)), Middleware: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(badFlusher{unwrapper{w}}, r) })
+	}}
+	g := startGateway(t, p, route("/", u))
+	client := g.dial()
+	client.send(request("GET", "/"))
+	until(t, "the log tells of it", func() bool { return strings.Contains(log.String(), "a hook has panicked") })
+	close(next)
+	if a := client.answer("GET"); a.body != "hello" || a.err != nil {
+		t.Errorf("got %s %q, %v; want hello", a.Status, a.body, a.err)
+	}
+}
+
+type badFlusher struct{ unwrapper }
+
+func (badFlusher) Flush() { panic("oops") }

@@ -96,6 +96,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if h.response.StatusCode != http.StatusSwitchingProtocols {
 		p.incoming(h.response.Header, x, h.choice)
 		out := p.responseWriter(w, r, x)
+		defer out.release()
 		if err := h.relay(out); err != nil {
 			p.breakOff(out, r, x, err)
 			panic(http.ErrAbortHandler) // or the client would take a part for the whole
