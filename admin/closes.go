@@ -15,7 +15,7 @@ var whys = []slipswitch.Why{
 
 // listCloses answers GET /v1/closes.
 func (h *Handler) listCloses(w http.ResponseWriter, r *http.Request) *problem {
-	query, wrong := parameters(r, "limit", "host", "path", "upstream", "client", "by", "why")
+	query, wrong := parameters(r, "limit", "host", "path", "upstream", "client", "peer", "by", "why")
 	if wrong != nil {
 		return wrong
 	}
@@ -35,7 +35,11 @@ func (h *Handler) listCloses(w http.ResponseWriter, r *http.Request) *problem {
 	if wrong != nil {
 		return wrong
 	}
-	isClient, wrong := clientFilter(query)
+	isClient, wrong := addressFilter(query, "client")
+	if wrong != nil {
+		return wrong
+	}
+	isPeer, wrong := addressFilter(query, "peer")
 	if wrong != nil {
 		return wrong
 	}
@@ -50,7 +54,7 @@ func (h *Handler) listCloses(w http.ResponseWriter, r *http.Request) *problem {
 	if h.Proxy != nil {
 		for _, c := range slices.Backward(h.Proxy.Closes()) {
 			if len(list.Closes) < limit && keys.matches(c.Route) && isUpstream(c.Upstream) &&
-				(by == "" || c.By == by) && (why == "" || c.Why == why) && isClient(c.Client) {
+				(by == "" || c.By == by) && (why == "" || c.Why == why) && isClient(c.Client) && isPeer(c.Peer) {
 				c.Opened, c.Closed, c.LastData, c.LastActive = c.Opened.UTC(), c.Closed.UTC(), c.LastData.UTC(), c.LastActive.UTC()
 				list.Closes = append(list.Closes, c)
 			}

@@ -90,10 +90,11 @@
 // # Tunnels
 //
 // /v1/tunnels takes limit, after, host and path as /v1/routes does, id, upstream
-// (a URL or host:port) and client (an address, unix, unknown or an identifier
-// such as _hidden); and sort, which is opened, bytes,
-// lastData or lastActive, with - in front for the greatest first: of a sorted
-// list there is only one page.
+// (a URL or host:port), client and peer (an address, unix, unknown or an
+// identifier such as _hidden); and sort, which is opened, bytes, lastData or
+// lastActive, with - before it for the greatest first: of a sorted list there is
+// only one page. The peer of a tunnel is the other end of its connection: the
+// client, or the proxy before the gateway.
 //
 // DELETE takes the same filters, of which there must be one (path=/ means all),
 // code and reason for the WebSocket Close frame (1001; "admin"), and window, a
@@ -108,7 +109,7 @@
 //
 // /v1/closes answers {"closes":[…], "bursts":[…]}, the newest first: of the last
 // 1000 reports at most limit, and the last 100 bursts. Parameters: limit, host,
-// path, upstream, client, by, why; they do not concern the bursts.
+// path, upstream, client, peer, by, why; they do not concern the bursts.
 //
 // # configurable-http-proxy
 //

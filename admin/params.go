@@ -80,11 +80,11 @@ func oneOf[V ~string](query url.Values, name string, values ...V) (V, *problem) 
 	return value, nil
 }
 
-// clientFilter selects clients by the parameter client: an address in whatever
+// addressFilter selects by the parameter client or peer: an address in whatever
 // spelling, or what stands for one in reports: unix, unknown, or the identifier
 // that a trusted proxy has for it (RFC 7239 §6.3).
-func clientFilter(query url.Values) (func(client string) bool, *problem) {
-	text := query.Get("client")
+func addressFilter(query url.Values, name string) (func(address string) bool, *problem) {
+	text := query.Get(name)
 	addr, err := netip.ParseAddr(strings.Trim(text, "[]"))
 	switch {
 	case text == "":
@@ -92,9 +92,9 @@ func clientFilter(query url.Values) (func(client string) bool, *problem) {
 	case err == nil:
 		text = addr.Unmap().String()
 	case text != "unix" && text != "unknown" && text[0] != '_':
-		return nil, badRequest("client", text, "must be an address such as 10.0.0.7, without port, or unix, unknown or an identifier such as _hidden")
+		return nil, badRequest(name, text, "must be an address such as 10.0.0.7, without port, or unix, unknown or an identifier such as _hidden")
 	}
-	return func(client string) bool { return client == text }, nil
+	return func(address string) bool { return address == text }, nil
 }
 
 // upstreamFilter selects the URLs of upstreams by the parameter upstream.

@@ -26,10 +26,10 @@ func TestParametersRefused(t *testing.T) {
 		"DELETE /v1/route":   {"", "path=", "path=/a&wait=", "path=/a&wait=some", "path=/a&exact=", "path=/a&owner=a"},
 		"POST /v1/batch":     {"wait=", "wait=some", "replace=true"},
 		"POST /v1/confirm":   {"owner=a"},
-		"GET /v1/tunnels":    {"limit=x", "after=x", "sort=", "sort=-", "sort=age", "id=", "id=0", "id=x", "host=a/b", "path=", "client=", "client=me", "client=10.0.0.7:80", "upstream=", "by=client"},
-		"DELETE /v1/tunnels": {"", "path=", "client=", "path=/&client=", "path=/&upstream=", "path=/&id=", "path=/&code=", "path=/&code=99", "path=/&code=1005", "path=/&code=1006", "path=/&code=1015", "path=/&code=2000", "path=/&code=5000", "path=/&code=x", "path=/&window=", "path=/&window=30", "path=/&window=-1s", "path=/&reason=" + strings.Repeat("x", 124)},
+		"GET /v1/tunnels":    {"limit=x", "after=x", "sort=", "sort=-", "sort=age", "id=", "id=0", "id=x", "host=a/b", "path=", "client=", "peer=", "peer=me", "client=me", "client=10.0.0.7:80", "upstream=", "by=client"},
+		"DELETE /v1/tunnels": {"", "path=", "client=", "path=/&client=", "path=/&peer=", "path=/&upstream=", "path=/&id=", "path=/&code=", "path=/&code=99", "path=/&code=1005", "path=/&code=1006", "path=/&code=1015", "path=/&code=2000", "path=/&code=5000", "path=/&code=x", "path=/&window=", "path=/&window=30", "path=/&window=-1s", "path=/&reason=" + strings.Repeat("x", 124)},
 		"GET /v1/upstreams":  {"limit=x", "upstream=", "upstream=http://a/b", "client=10.0.0.7"},
-		"GET /v1/closes":     {"limit=x", "by=", "by=me", "by=Client", "why=", "why=because", "client=", "client=me", "upstream=", "upstream=/", "host=a/b", "path=", "how=RST", "after="},
+		"GET /v1/closes":     {"limit=x", "by=", "by=me", "by=Client", "why=", "why=because", "client=", "client=me", "peer=me", "upstream=", "upstream=/", "host=a/b", "path=", "how=RST", "after="},
 		"GET /v1/status":     {"x=y"},
 	} {
 		method, path, _ := strings.Cut(endpoint, " ")

@@ -44,7 +44,7 @@ var tunnelOrders = map[string]func(a, b tunnelItem) int{
 
 // listTunnels answers GET /v1/tunnels.
 func (h *Handler) listTunnels(w http.ResponseWriter, r *http.Request) *problem {
-	query, wrong := parameters(r, "limit", "after", "sort", "id", "host", "path", "upstream", "client")
+	query, wrong := parameters(r, "limit", "after", "sort", "id", "host", "path", "upstream", "client", "peer")
 	if wrong != nil {
 		return wrong
 	}
@@ -120,7 +120,11 @@ func tunnelFilter(query url.Values) (func(*slipswitch.Tunnel) bool, *problem) {
 			return nil, badRequest("id", text, "must be that of a tunnel")
 		}
 	}
-	isClient, wrong := clientFilter(query)
+	isClient, wrong := addressFilter(query, "client")
+	if wrong != nil {
+		return nil, wrong
+	}
+	isPeer, wrong := addressFilter(query, "peer")
 	if wrong != nil {
 		return nil, wrong
 	}
@@ -130,13 +134,13 @@ func tunnelFilter(query url.Values) (func(*slipswitch.Tunnel) bool, *problem) {
 	}
 	return func(t *slipswitch.Tunnel) bool {
 		return (id == 0 || t.ID() == id) && keys.matches(t.Route()) &&
-			isClient(t.Client()) && isUpstream(t.Upstream())
+			isClient(t.Client()) && isPeer(t.Peer()) && isUpstream(t.Upstream())
 	}, nil
 }
 
 // closeTunnels answers DELETE /v1/tunnels.
 func (h *Handler) closeTunnels(w http.ResponseWriter, r *http.Request) *problem {
-	query, wrong := parameters(r, "id", "host", "path", "upstream", "client", "code", "reason", "window")
+	query, wrong := parameters(r, "id", "host", "path", "upstream", "client", "peer", "code", "reason", "window")
 	if wrong != nil {
 		return wrong
 	}
@@ -144,8 +148,8 @@ func (h *Handler) closeTunnels(w http.ResponseWriter, r *http.Request) *problem 
 	if wrong != nil {
 		return wrong
 	}
-	if !query.Has("host") && query.Get("id")+query.Get("path")+query.Get("upstream")+query.Get("client") == "" {
-		return &problem{Status: http.StatusBadRequest, Text: "id, host, path, upstream or client must be given: path=/ is all tunnels"}
+	if !query.Has("host") && query.Get("id")+query.Get("path")+query.Get("upstream")+query.Get("client")+query.Get("peer") == "" {
+		return &problem{Status: http.StatusBadRequest, Text: "id, host, path, upstream, client or peer must be given: path=/ is all tunnels"}
 	}
 	code := uint64(1001)
 	if text := query.Get("code"); query.Has("code") {

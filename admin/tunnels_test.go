@@ -17,11 +17,11 @@ import (
 )
 
 type tunnelItem struct {
-	ID               uint64
-	Route            slipswitch.Key
-	Version          uint64
-	Client, Upstream string
-	Opened           time.Time
+	ID                     uint64
+	Route                  slipswitch.Key
+	Version                uint64
+	Client, Peer, Upstream string
+	Opened                 time.Time
 	slipswitch.Traffic
 }
 
@@ -119,7 +119,7 @@ func TestTunnels(t *testing.T) {
 		t.Fatalf("got %+v; want 4 tunnels", all)
 	}
 	one := all.Tunnels[0]
-	if one.Route.Path != "/a/1" || one.Version != 1 || one.Client != "127.0.0.1" || one.Upstream != g.echo || one.Opened.Before(begin.Add(-time.Second)) ||
+	if one.Route.Path != "/a/1" || one.Version != 1 || one.Client != "127.0.0.1" || one.Peer != "127.0.0.1" || one.Upstream != g.echo || one.Opened.Before(begin.Add(-time.Second)) ||
 		one.ClientBytes < 5 || one.UpstreamBytes < 5 || one.LastData.Before(begin.Add(-time.Second)) {
 		t.Errorf("got %+v", one)
 	}
@@ -137,6 +137,8 @@ func TestTunnels(t *testing.T) {
 		"upstream=1":          "",
 		"client=127.0.0.1":    "/a/1 /a/2 /a/2 /b",
 		"client=10.0.0.1":     "",
+		"peer=127.0.0.1":      "/a/1 /a/2 /a/2 /b",
+		"peer=10.0.0.1":       "",
 	} {
 		var got []string
 		after := ""
@@ -225,7 +227,7 @@ func TestCloseTunnels(t *testing.T) {
 	if len(list.Closes) != 2 || list.Closes[0].Why != slipswitch.WhyDrain || list.Closes[1].Why != slipswitch.WhyAdmin || list.Closes[1].State != "GP" {
 		t.Errorf("got %+v; want b's, then a's", list.Closes)
 	}
-	for query, want := range map[string]int{"limit=1": 1, "path=/a": 1, "by=gateway": 2, "by=client": 0, "why=admin": 1, "client=10.0.0.1": 0, "upstream=" + g.echo: 2} {
+	for query, want := range map[string]int{"limit=1": 1, "path=/a": 1, "by=gateway": 2, "by=client": 0, "why=admin": 1, "client=10.0.0.1": 0, "peer=127.0.0.1": 2, "peer=10.0.0.1": 0, "upstream=" + g.echo: 2} {
 		if got := decode[closes](t, g.want(200, "GET", "/v1/closes?"+query, "")); len(got.Closes) != want {
 			t.Errorf("%s: got %d closes; want %d", query, len(got.Closes), want)
 		}
