@@ -184,15 +184,15 @@ func (c *checker) turn() {
 	every := check.every()
 	next := every - every/20 + rand.N(every/10)
 	for i, b := range c.probes {
-		switch {
-		case b.running || time.Since(b.begun) < every/10*9: // maybe for another route
-		case p.checking == maxChecking:
-			next = rand.N(minEvery)
-		default:
-			p.checking++
-			b.running, b.begun = true, time.Now()
-			go c.proxy.check(b, l.options.probeKey(&l.upstreams.targets[i]), check.timeout())
+		if b.running || time.Since(b.begun) < every/10*9 { // maybe for another route
+			continue
 		}
+		key := l.options.probeKey(&l.upstreams.targets[i])
+		if !p.checking.TryGo(func() error { c.proxy.check(b, key, check.timeout()); return nil }) {
+			next = rand.N(minEvery)
+			continue
+		}
+		b.running, b.begun = true, time.Now()
 	}
 	c.timer.Reset(next)
 }
@@ -235,7 +235,6 @@ func (p *Proxy) check(b *probe, k probeKey, timeout time.Duration) {
 	}
 	p.picker.mu.Lock()
 	defer p.picker.mu.Unlock()
-	p.picker.checking--
 	b.running = false
 	if _, ours := errors.AsType[*Error](err); ours || p.life.Err() != nil {
 		return // our own limits, or our own end

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Limits bound what a Proxy takes on. A request over one of them is answered
@@ -196,7 +198,9 @@ func count[K comparable](counts *map[K]int, key K, by int) {
 // would be too much are answered with 503.
 func (p *Proxy) Listen(l net.Listener) net.Listener {
 	p.start.Do(p.init)
-	return &gate{Listener: l, proxy: p, turning: make(chan struct{}, 16)}
+	g := &gate{Listener: l, proxy: p}
+	g.turning.SetLimit(16)
+	return g
 }
 
 // Crowded reports whether the process has so many descriptors open that Listen
@@ -208,7 +212,7 @@ func (p *Proxy) Crowded() bool { return full(p.Limits.SpareDescriptors) }
 type gate struct {
 	net.Listener
 	proxy   *Proxy
-	turning chan struct{} // a token for each connection that is being turned away
+	turning errgroup.Group // connections away
 }
 
 func (g *gate) Accept() (net.Conn, error) {
@@ -221,10 +225,7 @@ func (g *gate) Accept() (net.Conn, error) {
 		if g.proxy.hits.note("descriptors") {
 			g.proxy.log().Warn("slipswitch: connections are turned away, since the process has nearly as many descriptors open as it may have")
 		}
-		select {
-		case g.turning <- struct{}{}:
-			go g.turnAway(conn)
-		default:
+		if !g.turning.TryGo(func() error { turnAway(conn); return nil }) {
 			conn.Close()
 		}
 	}
@@ -234,8 +235,7 @@ const away = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nConnection:
 
 // turnAway answers and closes a connection. What comes is read, since closing
 // with unread input would take the answer back.
-func (g *gate) turnAway(conn net.Conn) {
-	defer func() { <-g.turning }()
+func turnAway(conn net.Conn) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(time.Second))
 	var first [1]byte

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Of several upstreams the less loaded of two random ones is asked, the next
@@ -25,7 +27,7 @@ type picker struct {
 
 	checkers map[*place]*checker
 	probes   map[probeKey]*probe
-	checking int // how many checks are being made
+	checking errgroup.Group // at most maxChecking checks
 }
 
 type address struct {

@@ -231,6 +231,7 @@ func (p *Proxy) init() {
 	p.journal = journal.New(p.Logger)
 	p.seats.init(&p.Limits)
 	p.picker.proxy = p
+	p.picker.checking.SetLimit(maxChecking)
 	p.sticky = p.stickyKey()
 	p.dialer.init(p)
 	for i, dial := range p.dialer.ways {

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch"
+	"golang.org/x/sync/errgroup"
 )
 
 func init() {
@@ -155,22 +156,18 @@ func (c *clients) open(b *testing.B, addr, path string, n int) {
 	if c.conns == nil {
 		c.conns, c.closed = make(map[string][]net.Conn), make(chan time.Time, 20_000)
 	}
-	var opening sync.WaitGroup
-	tokens := make(chan struct{}, 16)
+	var opening errgroup.Group
+	opening.SetLimit(16)
 	for range n {
-		tokens <- struct{}{}
-		opening.Go(func() {
-			defer func() { <-tokens }()
+		opening.Go(func() error {
 			conn, err := dial(addr)
 			if err != nil {
-				b.Error(err)
-				return
+				return err
 			}
 			io.WriteString(conn, upgradeTo(path))
 			in := bufio.NewReaderSize(conn, 256)
 			if response, err := http.ReadResponse(in, nil); err != nil || response.StatusCode != 101 {
-				b.Errorf("the answer to an upgrade: %v, %v", response, err)
-				return
+				return fmt.Errorf("the answer to an upgrade: %v, %v", response, err)
 			}
 			c.mu.Lock()
 			c.conns[path] = append(c.conns[path], conn)
@@ -183,9 +180,12 @@ func (c *clients) open(b *testing.B, addr, path string, n int) {
 				}
 				c.closed <- time.Now()
 			}()
+			return nil
 		})
 	}
-	opening.Wait()
+	if err := opening.Wait(); err != nil {
+		b.Error(err)
+	}
 }
 
 // leave closes those of a path, evenly over a window.

@@ -4,16 +4,15 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"iter"
 	"runtime"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/slipswitch/slipswitch"
 	"github.com/slipswitch/slipswitch/store"
 	bolt "go.etcd.io/bbolt"
+	"golang.org/x/sync/errgroup"
 )
 
 // Watch is as [store.Source] says.
@@ -59,13 +58,11 @@ type record struct{ id, value []byte }
 // time in which a gateway with many routes starts, so all cores take part.
 func decode(records []record) ([]store.Entry, error) {
 	entries := make([]store.Entry, len(records))
-	cores := runtime.GOMAXPROCS(0)
-	share := len(records)/cores + 1
-	failed := make([]error, cores)
-	var workers sync.WaitGroup
+	share := len(records)/runtime.GOMAXPROCS(0) + 1
+	var workers errgroup.Group
 	for from := 0; from < len(records); from += share {
-		workers.Go(func() {
-			failed[from/share] = guard(func() error { // each reads the file
+		workers.Go(func() error {
+			return guard(func() error { // each reads the file
 				for i := from; i < min(from+share, len(records)); i++ {
 					entries[i] = entry(records[i].id, routeOf(records[i].value))
 				}
@@ -73,8 +70,7 @@ func decode(records []record) ([]store.Entry, error) {
 			})
 		})
 	}
-	workers.Wait()
-	return entries, errors.Join(failed...)
+	return entries, workers.Wait()
 }
 
 func entry(id, value []byte) store.Entry {

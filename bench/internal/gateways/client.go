@@ -10,9 +10,10 @@ import (
 	"io"
 	"net"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // The load generator speaks HTTP itself: net/http's client would take more than
@@ -214,18 +215,11 @@ func ask(conn net.Conn, count, size int) error {
 
 // inParallel calls f for so many workers, and returns the first error.
 func inParallel(workers int, f func(worker int) error) error {
-	var all sync.WaitGroup
-	errs := make([]error, workers)
+	var all errgroup.Group
 	for w := range workers {
-		all.Go(func() { errs[w] = f(w) })
+		all.Go(func() error { return f(w) })
 	}
-	all.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return all.Wait()
 }
 
 // A pace is an open loop: each worker has its own times to send at, whatever

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch/bench/internal/run"
+	"golang.org/x/sync/errgroup"
 )
 
 // storm: requests as in the open loop of requests, while other workspaces come
@@ -26,17 +27,16 @@ var storm = &scenario{
 		latency(values, "quiet ", h.all)
 
 		stop := make(chan struct{})
-		failed := make(chan error, 1)
+		var changing errgroup.Group
 		var applied int
 		begin := time.Now()
-		go func() {
-			var err error
+		changing.Go(func() (err error) {
 			applied, err = s.changeRoutes(ctx, g, 1000, stop)
-			failed <- err
-		}()
+			return err
+		})
 		h, err = s.openLoop(ctx, g, requestRate, s.during(3*time.Second))
 		close(stop)
-		if changeErr := <-failed; err == nil {
+		if changeErr := changing.Wait(); err == nil {
 			err = changeErr
 		}
 		if err != nil {
