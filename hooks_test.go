@@ -35,7 +35,7 @@ func TestPanicsOfReports(t *testing.T) {
 	g := startGateway(t, &slipswitch.Proxy{
 		Logger:        slog.New(slog.NewTextHandler(&log, nil)),
 		TunnelClosed:  func(slipswitch.CloseReport) { reports.Add(1); panic("oops") },
-		TunnelsClosed: func(slipswitch.Burst) { bursts.Add(1); panic("oops") },
+		BurstDetected: func(slipswitch.Burst) { bursts.Add(1); panic("oops") },
 	}, route("/a", u))
 	const n = 12 // enough for a burst
 	for range n {
@@ -46,7 +46,7 @@ func TestPanicsOfReports(t *testing.T) {
 	until(t, "all reports are handed over", func() bool { return reports.Load() == n })
 	until(t, "a burst is", func() bool { return bursts.Load() > 0 })
 	wantPanic(t, &log, "TunnelClosed")
-	wantPanic(t, &log, "TunnelsClosed")
+	wantPanic(t, &log, "BurstDetected")
 }
 
 func TestPanicOfReauthorize(t *testing.T) {

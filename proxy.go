@@ -67,9 +67,9 @@ type Proxy struct {
 	// the log tells; Closes has the last reports in any case.
 	TunnelClosed func(CloseReport)
 
-	// TunnelsClosed, if set, is called with each burst of closes, on the same
-	// goroutine as TunnelClosed. Logger is told of it, too.
-	TunnelsClosed func(Burst)
+	// BurstDetected, if set, is called with each burst of closes, on the same
+	// goroutine as TunnelClosed. The burst is logged in any case.
+	BurstDetected func(Burst)
 
 	// TrustedProxies are the peers that are believed about the client: by
 	// X-Forwarded-For, -Proto, -Host and -Port or, if none of the first three is
@@ -252,14 +252,14 @@ func (p *Proxy) init() {
 	}
 	p.reports.dropped = func() {
 		if p.hits.note("reports") {
-			p.log().Warn("slipswitch: TunnelClosed or TunnelsClosed does not return, and close reports are dropped")
+			p.log().Warn("slipswitch: TunnelClosed or BurstDetected does not return, and close reports are dropped")
 		}
 	}
 	p.reports.burst = func(b Burst) {
 		p.log().Warn("slipswitch: tunnels have closed together", slog.Any("", b))
-		if p.TunnelsClosed != nil {
-			defer p.rescue("TunnelsClosed")
-			p.TunnelsClosed(b)
+		if p.BurstDetected != nil {
+			defer p.rescue("BurstDetected")
+			p.BurstDetected(b)
 		}
 	}
 }
