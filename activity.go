@@ -1,51 +1,49 @@
 package slipswitch
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/slipswitch/slipswitch/internal/splice"
 )
 
-// Activity is a set of what counts as use of a route; see Proxy.Activity. Zero
-// is everything but the single bytes: all but ActivityClientBytes and
-// ActivityUpstreamBytes.
+// ActivityKinds is a set of the kinds of traffic that count as activity of a
+// route: see Proxy.ActivityKinds and [Entry.LastActive]. Zero means all but
+// ActivityClientBytes and ActivityUpstreamBytes.
 //
-// Activity belongs to a host and path, not to a route: what a tunnel carries
-// counts for the route that stands there by then. A route's first Put counts
-// always, and Entry.Use counts whatever else its caller has seen.
-type Activity uint8
+// Activity belongs to a host and path, not to a route: the traffic of a tunnel
+// counts for the route that stands there at the time. The first Put of a route
+// always counts. A program notes activity of other kinds with [Entry.Use].
+type ActivityKinds uint8
 
 const (
-	ActivityRequests         Activity = 1 << iota // a request has come, whatever becomes of it
-	ActivityUploads                               // a part of a request's body
-	ActivityDownloads                             // a part of a response's body, with a status below 300
-	ActivityClientMessages                        // what a tunnel's client sends, without ping, pong and close, and from Route.ActivitySize on
-	ActivityUpstreamMessages                      // the same of its upstream
-	ActivityClientBytes                           // every byte that a tunnel's client sends, such as a browser's answer to a ping
-	ActivityUpstreamBytes                         // the same of its upstream
+	ActivityRequests         ActivityKinds = 1 << iota // a request, whatever its answer
+	ActivityUploads                                    // a part of a request's body
+	ActivityDownloads                                  // a part of the body of a response with a status below 300
+	ActivityClientMessages                             // a message from a tunnel's client, of Route.ActivitySize or more; no ping, pong or close
+	ActivityUpstreamMessages                           // the same from its upstream
+	ActivityClientBytes                                // any byte from a tunnel's client, such as a browser's answer to a ping
+	ActivityUpstreamBytes                              // the same from its upstream
 )
 
-const everything = ActivityRequests | ActivityUploads | ActivityDownloads | ActivityClientMessages | ActivityUpstreamMessages
+const usualActivity = ActivityRequests | ActivityUploads | ActivityDownloads | ActivityClientMessages | ActivityUpstreamMessages
 
-// counts reports whether something counts.
-func (p *Proxy) counts(what Activity) bool {
-	if p.Activity == 0 {
-		return what&everything != 0
-	}
-	return p.Activity&what != 0
+// counts reports whether traffic of this kind is activity.
+func (p *Proxy) counts(kind ActivityKinds) bool {
+	return cmp.Or(p.ActivityKinds, usualActivity)&kind != 0
 }
 
-// lastActive is the last of what a tunnel has carried that counts, or zero.
+// lastActive returns when a tunnel last carried anything that counts, or zero.
 func (p *Proxy) lastActive(s splice.Stats) (last time.Time) {
 	client, upstream := s.From[splice.Client], s.From[splice.Upstream]
 	for _, each := range [...]struct {
-		what Activity
+		kind ActivityKinds
 		at   time.Time
 	}{
 		{ActivityClientMessages, client.LastActive}, {ActivityClientBytes, client.LastData},
 		{ActivityUpstreamMessages, upstream.LastActive}, {ActivityUpstreamBytes, upstream.LastData},
 	} {
-		if p.counts(each.what) {
+		if p.counts(each.kind) {
 			last = latest(last, each.at)
 		}
 	}

@@ -16,21 +16,21 @@ import (
 // one thing, under the default, and under a policy of all.
 func TestActivityPolicy(t *testing.T) {
 	t.Parallel()
-	const all = ^slipswitch.Activity(0)
+	const all = ^slipswitch.ActivityKinds(0)
 	defaults := all &^ (slipswitch.ActivityClientBytes | slipswitch.ActivityUpstreamBytes)
-	policies := []slipswitch.Activity{0, all}
+	policies := []slipswitch.ActivityKinds{0, all}
 	for policy := slipswitch.ActivityRequests; policy <= slipswitch.ActivityUpstreamBytes && policy != 0; policy <<= 1 {
 		policies = append(policies, policy)
 	}
 	for _, policy := range policies {
 		t.Run(fmt.Sprint(policy), func(t *testing.T) {
 			t.Parallel()
-			testActivityPolicy(t, policy, policy|map[bool]slipswitch.Activity{true: defaults}[policy == 0])
+			testActivityPolicy(t, policy, policy|map[bool]slipswitch.ActivityKinds{true: defaults}[policy == 0])
 		})
 	}
 }
 
-func testActivityPolicy(t *testing.T, policy, counted slipswitch.Activity) {
+func testActivityPolicy(t *testing.T, policy, counted slipswitch.ActivityKinds) {
 	u, parts, status := tunneling(t), make(chan string), http.StatusOK
 	download := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		first := make([]byte, 1)
@@ -47,16 +47,16 @@ func testActivityPolicy(t *testing.T, policy, counted slipswitch.Activity) {
 		}
 	}))
 	defer download.Close()
-	g := startGateway(t, &slipswitch.Proxy{Activity: policy}, route("/ws", u),
+	g := startGateway(t, &slipswitch.Proxy{ActivityKinds: policy}, route("/ws", u),
 		slipswitch.Route{Path: "/http", Upstreams: slipswitch.To(download.URL)})
-	moves := func(path, what string, as slipswitch.Activity, do func()) {
+	moves := func(path, what string, as slipswitch.ActivityKinds, do func()) {
 		t.Helper()
 		entry, _ := g.Router.Table().At(slipswitch.Key{Host: host, Path: path})
-		was := entry.Activity()
+		was := entry.LastActive()
 		do()
 		if as&counted != 0 {
-			until(t, what+" is activity", func() bool { return entry.Activity().After(was) })
-		} else if !entry.Activity().Equal(was) {
+			until(t, what+" is activity", func() bool { return entry.LastActive().After(was) })
+		} else if !entry.LastActive().Equal(was) {
 			t.Errorf("%s is activity", what)
 		}
 	}
@@ -134,11 +134,11 @@ func testActivityPolicy(t *testing.T, policy, counted slipswitch.Activity) {
 
 // What workspaces push by themselves keeps none of them awake: only what people
 // do counts, and a request alone, which may be a page's own, does not.
-func ExampleActivity() {
+func ExampleActivityKinds() {
 	proxy := &slipswitch.Proxy{
-		Router:   new(slipswitch.Router),
-		Activity: slipswitch.ActivityUploads | slipswitch.ActivityClientMessages,
+		Router:        new(slipswitch.Router),
+		ActivityKinds: slipswitch.ActivityUploads | slipswitch.ActivityClientMessages,
 	}
-	fmt.Println(proxy.Activity&slipswitch.ActivityUpstreamMessages != 0)
+	fmt.Println(proxy.ActivityKinds&slipswitch.ActivityUpstreamMessages != 0)
 	// Output: false
 }

@@ -283,12 +283,12 @@ func TestCheckBegins(t *testing.T) {
 		key := v.put(p, slipswitch.Route{Path: "/several", Upstreams: slipswitch.To("http://one", "http://two/base"), Check: check})
 		v.ask(p, "/several", 1)
 		before, _ := p.Router.Table().At(key)
-		active := before.Activity()
+		active := before.LastActive()
 		time.Sleep(time.Minute)
 		if one, two := v.count("one/healthz"), v.count("two/base/healthz"); one < 55 || one > 65 || two < 55 || two > 65 {
 			t.Errorf("in a minute: %d and %d checks, every second", one, two)
 		}
-		if entry, _ := p.Router.Table().At(key); !entry.Activity().Equal(active) {
+		if entry, _ := p.Router.Table().At(key); !entry.LastActive().Equal(active) {
 			t.Error("a check is activity")
 		}
 	})

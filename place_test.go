@@ -69,8 +69,8 @@ func TestActivityNeverGoesBack(t *testing.T) {
 	var looking sync.WaitGroup
 	for range 4 * runtime.GOMAXPROCS(0) {
 		looking.Go(func() {
-			for last := entry.Activity(); !over.Load(); {
-				now := entry.Activity()
+			for last := entry.LastActive(); !over.Load(); {
+				now := entry.LastActive()
 				if now.Before(last) {
 					t.Errorf("%v after %v", now, last)
 					return

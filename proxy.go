@@ -85,9 +85,9 @@ type Proxy struct {
 	// Limits.
 	TrustUnix bool
 
-	// Activity is what counts as use of a route. Zero: everything but the
-	// single bytes.
-	Activity Activity
+	// ActivityKinds are the kinds of traffic that count as activity of a route.
+	// Zero means all but ActivityClientBytes and ActivityUpstreamBytes.
+	ActivityKinds ActivityKinds
 
 	// Limits bound how many requests and tunnels there may be, and what they may
 	// use.

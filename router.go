@@ -286,10 +286,10 @@ func (tx *Txn) Has(k Key) bool {
 	return err == nil && tx.find(key).of(tx.owner.Name)
 }
 
-// Active notes that the path of the key k was last used at a time, as a store
-// remembers it. A route that the batch puts there is then not taken for used
-// now. It does nothing if no route stands there in the end.
-func (tx *Txn) Active(k Key, at time.Time) {
+// Use notes activity at k's host and path at a time that a store has kept. A
+// route that the batch puts there is then not taken for used now. Use does
+// nothing if no route stands at k after the batch.
+func (tx *Txn) Use(k Key, at time.Time) {
 	key, _, err := k.canonical()
 	if err != nil || at.IsZero() || at.Before(tx.active[key]) {
 		return

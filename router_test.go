@@ -261,7 +261,7 @@ func TestActivityOutlivesReplacements(t *testing.T) {
 		if !ok {
 			t.Fatal("no route")
 		}
-		return e.Activity()
+		return e.LastActive()
 	}
 	first := at()
 	for at().Equal(first) {

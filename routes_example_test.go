@@ -194,7 +194,7 @@ func ExampleEntry_Upstreams() {
 	})
 	for entry := range router.Table().All() {
 		if slices.Contains(entry.Upstreams(), "http://10.0.0.7:80") {
-			fmt.Println(entry.Key().Path, time.Since(entry.Activity()) < time.Minute)
+			fmt.Println(entry.Key().Path, time.Since(entry.LastActive()) < time.Minute)
 		}
 	}
 	// Output: /ide-7 true

@@ -135,13 +135,13 @@ func TestTxnActive(t *testing.T) {
 		for i := range 2 {
 			tx.Put(slipswitch.Route{Path: fmt.Sprint("/", i), Upstreams: slipswitch.To("http://a")})
 		}
-		tx.Active(slipswitch.Key{Path: "/0"}, used)
-		tx.Active(slipswitch.Key{Path: "/0"}, used.Add(-time.Hour))
-		tx.Active(slipswitch.Key{Path: "/none"}, used)
+		tx.Use(slipswitch.Key{Path: "/0"}, used)
+		tx.Use(slipswitch.Key{Path: "/0"}, used.Add(-time.Hour))
+		tx.Use(slipswitch.Key{Path: "/none"}, used)
 	})
 	activity := func(path string) time.Time {
 		entry, _ := router.Table().At(slipswitch.Key{Path: path})
-		return entry.Activity()
+		return entry.LastActive()
 	}
 	if got := activity("/0"); !got.Equal(used) {
 		t.Errorf("a restored route: got %v; want %v", got, used)
@@ -151,7 +151,7 @@ func TestTxnActive(t *testing.T) {
 	}
 	version := router.Table().Version()
 	later := used.Add(time.Minute)
-	apply(func(tx *slipswitch.Txn) { tx.Active(slipswitch.Key{Path: "/0"}, later) })
+	apply(func(tx *slipswitch.Txn) { tx.Use(slipswitch.Key{Path: "/0"}, later) })
 	if got := activity("/0"); !got.Equal(later) || router.Table().Version() != version {
 		t.Errorf("got %v, version %d; want %v, %d", got, router.Table().Version(), later, version)
 	}

@@ -279,11 +279,12 @@ func (e Entry) Key() Key { return e.leaf.routeKey() }
 // Label returns the value of one of the route's labels, and whether it has it.
 func (e Entry) Label(name string) (value string, ok bool) { return e.leaf.label(name) }
 
-// Activity returns when the route's path was last used, or the route put there
-// if that was later. It goes on while the table is replaced.
-func (e Entry) Activity() time.Time { return e.leaf.place.lastActive() }
+// LastActive returns when there was last activity at the route's host and path
+// (see [ActivityKinds]), or when the route was put there if that was later. It
+// counts activity up to the call, also for an entry of an old table.
+func (e Entry) LastActive() time.Time { return e.leaf.place.lastActive() }
 
-// Use notes activity now.
+// Use notes activity at the route's host and path, now.
 func (e Entry) Use() { e.leaf.place.use(time.Now()) }
 
 // Upstreams returns the URLs of the route's upstreams as [Tunnel.Upstream] has

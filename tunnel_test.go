@@ -144,15 +144,15 @@ func TestTunnelCountsForItsPath(t *testing.T) {
 		if !ok || entry.Tunnels() != 1 {
 			t.Fatalf("got %v, %d tunnels; want 1", ok, entry.Tunnels())
 		}
-		before := entry.Activity()
+		before := entry.LastActive()
 		client.send(clientPing)
 		far.expect(clientPing)
-		if now := entry.Activity(); !now.Equal(before) {
+		if now := entry.LastActive(); !now.Equal(before) {
 			t.Errorf("a ping is activity: %v, %v", before, now)
 		}
 		client.send(clientText)
 		far.expect(clientText)
-		until(t, "the text is activity", func() bool { return entry.Activity().After(before) })
+		until(t, "the text is activity", func() bool { return entry.LastActive().After(before) })
 	}
 	far.Close()
 	client.expectEOF()

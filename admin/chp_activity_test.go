@@ -16,7 +16,7 @@ func TestCHPInactiveSince(t *testing.T) {
 	s := serve(t, &admin.Handler{})
 	s.want(201, "POST", "/api/routes/a", target)
 	entry, _ := s.router.Table().At(slipswitch.Key{Path: "/a"})
-	at := entry.Activity().UTC().Truncate(time.Millisecond)
+	at := entry.LastActive().UTC().Truncate(time.Millisecond)
 	iso := func(d time.Duration) string { return at.Add(d).Format("2006-01-02T15:04:05.000Z") }
 	zoned := url.QueryEscape(at.Add(time.Second).In(time.FixedZone("", 5400)).Format("2006-01-02T15:04:05.000000-07:00"))
 	for _, parameter := range []string{"inactive_since", "inactiveSince"} {

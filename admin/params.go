@@ -159,4 +159,4 @@ func parseTime(text string) (time.Time, bool) {
 }
 
 // lastActive is an entry's activity as it is shown: to the millisecond.
-func lastActive(e slipswitch.Entry) time.Time { return e.Activity().UTC().Truncate(time.Millisecond) }
+func lastActive(e slipswitch.Entry) time.Time { return e.LastActive().UTC().Truncate(time.Millisecond) }

@@ -16,7 +16,7 @@ type knownActivity struct {
 	at map[record]time.Time
 }
 
-func (k *knownActivity) note(activity []Activity, now time.Time) {
+func (k *knownActivity) note(activity []LastUse, now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, a := range activity {
@@ -34,7 +34,7 @@ func (k *knownActivity) note(activity []Activity, now time.Time) {
 
 // news reports whether a use tells the store something: it has none within a
 // minute before.
-func (k *knownActivity) news(a Activity) bool {
+func (k *knownActivity) news(a LastUse) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	at, ok := k.at[record{a.Owner, a.Key}]
@@ -79,7 +79,7 @@ func (s *Sync) keepActivity(ctx context.Context, store ActivityStore) {
 
 // usedSince returns this store's routes that were used after a time of which
 // the store does not know.
-func (s *Sync) usedSince(since time.Time) (used []Activity) {
+func (s *Sync) usedSince(since time.Time) (used []LastUse) {
 	s.mu.Lock()
 	names := make(map[string]string, len(s.owners)) // the store's by the router's
 	for name, owner := range s.owners {
@@ -91,7 +91,7 @@ func (s *Sync) usedSince(since time.Time) (used []Activity) {
 		if !ours {
 			continue
 		}
-		at := e.Activity()
+		at := e.LastActive()
 		if !at.After(since) {
 			continue
 		}
@@ -99,7 +99,7 @@ func (s *Sync) usedSince(since time.Time) (used []Activity) {
 		if err != nil {
 			continue // not in a table
 		}
-		if a := (Activity{name, key, at}); s.known.news(a) {
+		if a := (LastUse{name, key, at}); s.known.news(a) {
 			used = append(used, a)
 		}
 	}

@@ -17,7 +17,7 @@ type plan struct {
 	full      bool
 	entries   []Entry        // in order
 	last      map[record]int // the last entry of each record
-	activity  []Activity
+	activity  []LastUse
 	confirmed uint64
 	position  Position
 	now       time.Time
@@ -115,9 +115,9 @@ func (s *Sync) plan(batches []Batch) (plan, error) {
 		p.position = b.Position
 		p.confirmed = max(p.confirmed, b.Confirmed)
 		if len(batches) == 1 {
-			p.entries, p.activity = b.Entries, b.Activity
+			p.entries, p.activity = b.Entries, b.LastUses
 		} else {
-			p.entries, p.activity = append(p.entries, b.Entries...), append(p.activity, b.Activity...)
+			p.entries, p.activity = append(p.entries, b.Entries...), append(p.activity, b.LastUses...)
 		}
 	}
 	for i, e := range p.entries {
@@ -218,7 +218,7 @@ func (s *Sync) fill(tx *slipswitch.Txn, p plan, bad map[int]error) outcome {
 		f.enter(i, e, anew[e.Key])
 	}
 	for _, a := range p.activity {
-		tx.Active(a.Key, a.At)
+		tx.Use(a.Key, a.At)
 	}
 	f.countDeletions()
 	return f.outcome

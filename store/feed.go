@@ -47,7 +47,7 @@ func (f *Feed) Publish(b Batch) {
 	defer f.mu.Unlock()
 	f.position = b.Position
 	f.recent = append(f.recent, b)
-	f.entries += len(b.Entries) + len(b.Activity)
+	f.entries += len(b.Entries) + len(b.LastUses)
 	if b.Full || f.entries > maxRecent {
 		f.recent, f.entries, f.floor = nil, 0, b.Revision
 	}

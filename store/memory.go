@@ -80,11 +80,11 @@ func (m *Memory) Write(_ context.Context, owner string, changes ...slipswitch.Ch
 }
 
 // Touch never waits and never fails.
-func (m *Memory) Touch(_ context.Context, activity ...Activity) error {
+func (m *Memory) Touch(_ context.Context, activity ...LastUse) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.start()
-	var news []Activity
+	var news []LastUse
 	for _, a := range activity {
 		if k := m.records[record{a.Owner, a.Key}]; k != nil && a.At.After(k.active) {
 			k.active = a.At
@@ -92,7 +92,7 @@ func (m *Memory) Touch(_ context.Context, activity ...Activity) error {
 		}
 	}
 	m.at.Revision++
-	m.feed.Publish(Batch{Position: m.at, Activity: news})
+	m.feed.Publish(Batch{Position: m.at, LastUses: news})
 	return nil
 }
 
@@ -125,7 +125,7 @@ func (m *Memory) full() (Batch, error) {
 	for _, k := range all {
 		b.Entries = append(b.Entries, k.entry)
 		if !k.active.IsZero() {
-			b.Activity = append(b.Activity, Activity{k.entry.Owner, k.entry.Key, k.active})
+			b.LastUses = append(b.LastUses, LastUse{k.entry.Owner, k.entry.Key, k.active})
 		}
 	}
 	return b, nil

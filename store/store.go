@@ -64,7 +64,7 @@ type ActivityStore interface {
 
 	// Touch keeps, for each route that there is, the latest of the time given
 	// and the time kept.
-	Touch(ctx context.Context, activity ...Activity) error
+	Touch(ctx context.Context, uses ...LastUse) error
 }
 
 // A LeaseStore also keeps routes for as long as somebody puts them.
@@ -122,8 +122,8 @@ type Batch struct {
 	Full    bool
 	Entries []Entry
 
-	Activity  []Activity // of routes; in no order
-	Confirmed uint64     // deletions up to this revision are confirmed
+	LastUses  []LastUse // in no order
+	Confirmed uint64    // deletions up to this revision are confirmed
 }
 
 // An Entry is one route of a store, or that it was deleted.
@@ -142,8 +142,8 @@ type Entry struct {
 	Where string // for people: a file's name and line, or a key of the store
 }
 
-// An Activity is when a route was last used.
-type Activity struct {
+// A LastUse says when a route was last used.
+type LastUse struct {
 	Owner string
 	Key   slipswitch.Key // canonical
 	At    time.Time

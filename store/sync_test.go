@@ -254,7 +254,7 @@ func TestSyncActivity(t *testing.T) {
 		for _, path := range []string{"/a", "/b"} {
 			memory.Write(t.Context(), "", slipswitch.Change{Put: put("", path, "1").Route})
 		}
-		memory.Touch(t.Context(), store.Activity{Key: slipswitch.Key{Path: "/a"}, At: used})
+		memory.Touch(t.Context(), store.LastUse{Key: slipswitch.Key{Path: "/a"}, At: used})
 		s := &store.Sync{Source: &memory, Router: new(slipswitch.Router)}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer synctest.Wait()
@@ -263,7 +263,7 @@ func TestSyncActivity(t *testing.T) {
 		s.Wait(ctx, 0)
 		activity := func(path string) time.Time {
 			e, _ := s.Router.Table().At(slipswitch.Key{Path: path})
-			return e.Activity()
+			return e.LastActive()
 		}
 		if got := activity("/a"); !got.Equal(used) {
 			t.Errorf("/a was used at %v; want %v", got, used)
@@ -279,7 +279,7 @@ func TestSyncActivity(t *testing.T) {
 		kept := func() map[string]time.Time {
 			kept := make(map[string]time.Time)
 			for b := range memory.Watch(ctx, store.Position{}) {
-				for _, a := range b.Activity {
+				for _, a := range b.LastUses {
 					kept[a.Key.Path] = a.At
 				}
 				break
@@ -291,7 +291,7 @@ func TestSyncActivity(t *testing.T) {
 		}
 		// Another gateway's activity comes in, and is not written back.
 		elsewhere := time.Now()
-		memory.Touch(ctx, store.Activity{Key: slipswitch.Key{Path: "/b"}, At: elsewhere})
+		memory.Touch(ctx, store.LastUse{Key: slipswitch.Key{Path: "/b"}, At: elsewhere})
 		synctest.Wait()
 		if got := activity("/b"); !got.Equal(elsewhere) {
 			t.Errorf("/b was used at %v; want %v", got, elsewhere)
@@ -310,7 +310,7 @@ type failing struct {
 	failures int
 }
 
-func (f *failing) Touch(ctx context.Context, activity ...store.Activity) error {
+func (f *failing) Touch(ctx context.Context, activity ...store.LastUse) error {
 	if f.failures > 0 {
 		f.failures--
 		return store.ErrUnavailable
@@ -336,8 +336,8 @@ func TestSyncActivityInOutage(t *testing.T) {
 		e.Use()
 		time.Sleep(4 * time.Minute)
 		for b := range f.Watch(ctx, store.Position{}) {
-			if len(b.Activity) != 1 || !b.Activity[0].At.Equal(used) {
-				t.Errorf("kept %v; want /a at %v", b.Activity, used)
+			if len(b.LastUses) != 1 || !b.LastUses[0].At.Equal(used) {
+				t.Errorf("kept %v; want /a at %v", b.LastUses, used)
 			}
 			break
 		}

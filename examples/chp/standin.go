@@ -48,13 +48,13 @@ func newStandIn(o *options) (*standIn, error) {
 		return nil, err
 	}
 	s.proxy = &slipswitch.Proxy{
-		Router:       &s.router,
-		Middleware:   s.middleware,
-		Activity:     o.counted(),
-		TLSProfiles:  map[string]*tls.Config{"": o.clientSSL.config},
-		ErrorHandler: newErrorPages(o, s.log).handle,
-		TunnelClosed: func(r slipswitch.CloseReport) { s.log.Info("socket closed", slog.Any("", r)) },
-		Logger:       s.log,
+		Router:        &s.router,
+		Middleware:    s.middleware,
+		ActivityKinds: o.counted(),
+		TLSProfiles:   map[string]*tls.Config{"": o.clientSSL.config},
+		ErrorHandler:  newErrorPages(o, s.log).handle,
+		TunnelClosed:  func(r slipswitch.CloseReport) { s.log.Info("socket closed", slog.Any("", r)) },
+		Logger:        s.log,
 	}
 	s.router.Validate = s.proxy.Validate
 	if o.storage != "" {
@@ -96,7 +96,7 @@ func (s *standIn) add(name string, at address, handler http.Handler, secure *tls
 // counted is what moves last_activity besides a request that was served: its
 // body, and a WebSocket's bytes; and, but for --activity client, downloads that
 // run and what upstreams push.
-func (o *options) counted() slipswitch.Activity {
+func (o *options) counted() slipswitch.ActivityKinds {
 	counted := slipswitch.ActivityUploads | slipswitch.ActivityClientBytes
 	if o.activity == "all" {
 		counted |= slipswitch.ActivityDownloads | slipswitch.ActivityUpstreamMessages

@@ -39,7 +39,7 @@ func (s *Store) full() (b store.Batch, err error) {
 			}
 			return tx.Bucket(activityBucket).ForEach(func(k, v []byte) error {
 				if owner, key, err := parseID(k); err == nil {
-					b.Activity = append(b.Activity, store.Activity{Owner: owner, Key: key, At: time.Unix(0, int64(number(v)))})
+					b.LastUses = append(b.LastUses, store.LastUse{Owner: owner, Key: key, At: time.Unix(0, int64(number(v)))})
 				}
 				return nil
 			})

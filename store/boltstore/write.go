@@ -17,7 +17,7 @@ type write struct {
 	changes  []slipswitch.Change
 	keys     []slipswitch.Key // canonical, of the changes
 	ids      [][]byte         // of their records
-	activity []store.Activity
+	activity []store.LastUse
 
 	batch store.Batch   // what has come of it
 	err   error         // why nothing has
@@ -44,7 +44,7 @@ func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.C
 }
 
 // Touch is as [store.ActivityStore] says.
-func (s *Store) Touch(ctx context.Context, activity ...store.Activity) error {
+func (s *Store) Touch(ctx context.Context, activity ...store.LastUse) error {
 	_, err := s.commit(ctx, &write{activity: activity, done: make(chan struct{})})
 	return err
 }
@@ -174,7 +174,7 @@ func (w *write) apply(tx *bolt.Tx) (store.Batch, error) {
 			continue
 		}
 		must(activity.Put(id, bytes8(uint64(a.At.UnixNano()))))
-		b.Activity = append(b.Activity, a)
+		b.LastUses = append(b.LastUses, a)
 	}
 	must(meta.Put(orderKey, bytes8(order)))
 	must(meta.Put(revisionKey, bytes8(b.Revision)))

@@ -230,7 +230,7 @@ func TestTouchDeleted(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := s.Touch(t.Context(), store.Activity{Key: key, At: time.Now()}); err != nil {
+	if err := s.Touch(t.Context(), store.LastUse{Key: key, At: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	if keys := keysOf(t, direct); len(keys) > 0 || gap.transactions < 2 {

@@ -249,7 +249,7 @@ func (s *Store) add(b *store.Batch, kv *mvccpb.KeyValue, deleted bool) {
 	case active:
 		at, timeErr := time.Parse(timeLayout, string(kv.Value))
 		if err == nil && timeErr == nil && !deleted {
-			b.Activity = append(b.Activity, store.Activity{Owner: owner, Key: key, At: at})
+			b.LastUses = append(b.LastUses, store.LastUse{Owner: owner, Key: key, At: at})
 		}
 	case deleted:
 		b.Entries = append(b.Entries, store.Entry{Owner: owner, Key: key, Where: etcdKey, Revision: uint64(kv.ModRevision)})

@@ -107,7 +107,7 @@ func (s *Store) read(ctx context.Context, keys []string) (map[string]*mvccpb.Key
 
 // Touch is as [store.ActivityStore] says. It takes a transaction for each 60
 // routes or so.
-func (s *Store) Touch(ctx context.Context, activity ...store.Activity) error {
+func (s *Store) Touch(ctx context.Context, activity ...store.LastUse) error {
 	for some := range slices.Chunk(activity, max(s.maxOps()/2, 1)) {
 		if err := s.touch(ctx, some); err != nil {
 			return err
@@ -116,7 +116,7 @@ func (s *Store) Touch(ctx context.Context, activity ...store.Activity) error {
 	return nil
 }
 
-func (s *Store) touch(ctx context.Context, activity []store.Activity) error {
+func (s *Store) touch(ctx context.Context, activity []store.LastUse) error {
 	latest := make(map[string]time.Time, len(activity))
 	for _, a := range activity {
 		if key := s.routeKey(a.Owner, a.Key); a.At.After(latest[key]) {

@@ -182,15 +182,15 @@ func testActivity(t *testing.T, s Subject) {
 	write(t, st, "", put("/a", 1), put("/%62", 1))
 	a, b := slipswitch.Key{Path: "/a"}, slipswitch.Key{Path: "/b"}
 	now := time.Now().Truncate(time.Second)
-	touch := func(activity ...store.Activity) {
+	touch := func(activity ...store.LastUse) {
 		t.Helper()
 		if err := active.Touch(t.Context(), activity...); err != nil {
 			t.Fatal(err)
 		}
 	}
-	touch(store.Activity{Key: a, At: now}, store.Activity{Key: b, At: now.Add(-time.Hour)}, store.Activity{Key: slipswitch.Key{Path: "/none"}, At: now})
-	touch(store.Activity{Key: a, At: now.Add(-time.Minute)}, store.Activity{Owner: "other", Key: b, At: now})
-	touch(store.Activity{Key: b, At: now.Add(-time.Minute)})
+	touch(store.LastUse{Key: a, At: now}, store.LastUse{Key: b, At: now.Add(-time.Hour)}, store.LastUse{Key: slipswitch.Key{Path: "/none"}, At: now})
+	touch(store.LastUse{Key: a, At: now.Add(-time.Minute)}, store.LastUse{Owner: "other", Key: b, At: now})
+	touch(store.LastUse{Key: b, At: now.Add(-time.Minute)})
 	touch()
 	if !s.Volatile {
 		closeStore(t, st)
@@ -199,7 +199,7 @@ func testActivity(t *testing.T, s Subject) {
 	}
 	kept := func() map[slipswitch.Key]time.Time {
 		kept := make(map[slipswitch.Key]time.Time)
-		for _, a := range first(t, st, store.Position{}).Activity {
+		for _, a := range first(t, st, store.Position{}).LastUses {
 			kept[a.Key] = a.At
 		}
 		return kept
@@ -217,10 +217,10 @@ func testActivity(t *testing.T, s Subject) {
 	g.wait(0)
 	table := g.Router.Table()
 	later := time.Now().Add(time.Hour)
-	touch(store.Activity{Key: a, At: later})
+	touch(store.LastUse{Key: a, At: later})
 	g.wait(write(t, st, "", put("/c", 1)))
 	entry, _ := g.Router.Table().At(a)
-	if got := entry.Activity(); !got.Equal(later) {
+	if got := entry.LastActive(); !got.Equal(later) {
 		t.Errorf("the router says %v; want %v", got, later)
 	}
 	if _, ok := table.At(a); !ok {
