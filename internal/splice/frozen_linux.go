@@ -46,7 +46,8 @@ func (t *looped) freeze() (*Frozen, error) {
 		return nil, err
 	}
 	for side := range t.ends {
-		unix.EpollCtl(t.loop.epoll, unix.EPOLL_CTL_DEL, t.ends[side].fd, nil)
+		event := silence
+		unix.EpollCtl(t.loop.epoll, unix.EPOLL_CTL_MOD, t.ends[side].fd, &event)
 	}
 	t.loop.unregister(t)
 	t.registered, t.frozen = false, true
@@ -63,11 +64,11 @@ func (t *looped) unpipe(f *flow) syscall.Errno {
 	if h.piped > 0 {
 		piped := make([]byte, h.piped)
 		for at := 0; at < len(piped); {
-			n, errno := read(h.pipe.out, piped[at:])
-			if errno != 0 {
-				return errno
+			n, err := syscall.Read(h.pipe.out, piped[at:])
+			if err != nil && err != syscall.EINTR {
+				return err.(syscall.Errno)
 			}
-			at += n
+			at += max(n, 0)
 		}
 		after := h.bytes
 		t.release(f) // a lent buffer goes back, but not before its bytes are copied
@@ -98,6 +99,7 @@ func (t *looped) letGo() {
 		t.closed = true
 		for side := range t.pair.flows {
 			t.drop(&t.pair.flows[side])
+			unix.EpollCtl(t.loop.epoll, unix.EPOLL_CTL_DEL, t.ends[side].fd, nil) // the socket lives on, and would stay there
 		}
 		t.closeConns()
 		t.pair.machine.clock.forget(&t.pair.timer)
@@ -141,8 +143,15 @@ func (m *machine) revive(r *record, fds [2]int, ended func(End)) (*Pair, error) 
 	t := &looped{pair: p, loop: m.loops.pick()}
 	p.carrier = t
 	for side, fd := range fds {
-		unix.SetNonblock(fd, true)
 		unix.CloseOnExec(fd)
+		if err := t.loop.add(fd); err != nil {
+			if side == int(Upstream) {
+				unix.EpollCtl(t.loop.epoll, unix.EPOLL_CTL_DEL, fds[Client], nil)
+			}
+			return nil, fmt.Errorf("splice: the %v's descriptor: %w", Side(side), err)
+		}
+	}
+	for side, fd := range fds {
 		domain, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 		t.ends[side] = loopedEnd{parting: ends[side], fd: fd, readable: !r.Sides[side].EOF, short: domain != unix.AF_UNIX}
 		if pending := r.Sides[side].Pending; len(pending) > 0 {

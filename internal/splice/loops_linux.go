@@ -131,13 +131,22 @@ func (l *loop) adopt(c syscall.Conn) (fd int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	unix.SetNonblock(fd, true) // File().Fd() may have made it blocking
-	if err := epollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLET & 0xffffffff, Fd: -1}); err != nil {
+	if err := l.add(fd); err != nil {
 		unix.Close(fd)
-		return 0, os.NewSyscallError("epoll_ctl", err)
+		return 0, err
 	}
 	return fd, nil
 }
+
+// add puts a descriptor into the loop's epoll, silenced.
+func (l *loop) add(fd int) error {
+	unix.SetNonblock(fd, true) // File().Fd() may have made it blocking
+	event := silence
+	return os.NewSyscallError("epoll_ctl", epollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &event))
+}
+
+// silence asks for no events. The kernel tells of errors anyway: those are nobody's.
+var silence = unix.EpollEvent{Events: unix.EPOLLET & 0xffffffff, Fd: -1}
 
 // abandon gives an adopted descriptor up. It would stay in the epoll while its socket has another.
 func (l *loop) abandon(fd int) {
@@ -374,7 +383,7 @@ func (l *loop) unregister(t *looped) {
 // dispatch hands an event to its tunnel at once: the order of events is the order of what happened.
 func (l *loop) dispatch(event *unix.EpollEvent) {
 	if event.Fd < 0 {
-		return // not registered yet, and asked about once more then
+		return // silenced, and asked about once more when that ends
 	}
 	s := &l.slots[uint32(event.Fd)>>1]
 	if s.tunnel == nil || s.generation != event.Pad {
