@@ -103,9 +103,9 @@ func excerpt(data []byte) string {
 
 // views are the types that read their JSON by another.
 var views = map[reflect.Type]reflect.Type{
-	reflect.TypeFor[Route]():  reflect.TypeFor[routeJSON](),
-	reflect.TypeFor[Check]():  reflect.TypeFor[checkJSON](),
-	reflect.TypeFor[Ending](): reflect.TypeFor[endingJSON](),
+	reflect.TypeFor[Route]():       reflect.TypeFor[routeJSON](),
+	reflect.TypeFor[Check]():       reflect.TypeFor[checkJSON](),
+	reflect.TypeFor[ClosePolicy](): reflect.TypeFor[closePolicyJSON](),
 }
 
 // value checks a value for a type. Null is right for all: nothing is said.

@@ -20,7 +20,7 @@ type place struct {
 
 	mu       sync.Mutex
 	tunnels  map[*Tunnel]struct{}
-	deletion *departure // of the route that was deleted here last; nil: it ends no tunnels
+	deletion *scheduledClose // by the OnDelete of the route that was deleted here last; nil: none
 }
 
 // use notes activity.
@@ -60,7 +60,7 @@ func (p *place) follow(to *leaf, change TableChange) bool {
 	p.deletion = nil
 	if to == nil {
 		if change.Owner = from.owner(); from.options.OnDelete.Close {
-			p.deletion = &departure{Ending: from.options.OnDelete, why: WhyRouteDeleted, change: change}
+			p.deletion = &scheduledClose{ClosePolicy: from.options.OnDelete, why: WhyRouteDeleted, change: change}
 		}
 	} else {
 		change.Owner = to.owner()
@@ -68,7 +68,7 @@ func (p *place) follow(to *leaf, change TableChange) bool {
 			t.follow(from, to)
 		}
 	}
-	p.departs(from, to, change, p.tunnels)
+	p.applyPolicy(from, to, change, p.tunnels)
 	return len(p.tunnels) > 0
 }
 
@@ -109,7 +109,7 @@ func (p *place) add(t *Tunnel, l *leaf, anyway bool) bool {
 		if now != nil {
 			change.Owner, change.Version = now.owner(), now.version
 		}
-		p.departs(l, now, change, map[*Tunnel]struct{}{t: {}})
+		p.applyPolicy(l, now, change, map[*Tunnel]struct{}{t: {}})
 	}
 	if p.tunnels == nil {
 		p.tunnels = make(map[*Tunnel]struct{})

@@ -22,13 +22,13 @@ func TestOpenDuringAChange(t *testing.T) {
 			t.Parallel()
 			was, is := tunneling(t), tunneling(t)
 			r := route("/b", was)
-			r.OnUpstreamRemoved = slipswitch.Ending{Close: true}
+			r.OnUpstreamRemoved = slipswitch.ClosePolicy{Close: true}
 			g := startGateway(t, new(slipswitch.Proxy), route("/a", was), r)
 			if deleted {
 				g.open("/b", was) // for which the place is kept
 				deletes(slipswitch.Key{Host: host, Path: "/b"})(g, r, nil)
 			}
-			r.Upstreams, r.OnDelete = slipswitch.To(is.url), slipswitch.Ending{Close: true}
+			r.Upstreams, r.OnDelete = slipswitch.To(is.url), slipswitch.ClosePolicy{Close: true}
 			release := slipswitch.HoldPlace(g.Router, slipswitch.Key{Host: host, Path: "/a"})
 			published := make(chan struct{})
 			go func() {

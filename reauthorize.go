@@ -49,7 +49,7 @@ func (t *Tunnel) reauthorize() {
 	}
 	if err != nil {
 		t.proxy.log().Info("slipswitch: a tunnel may not stay", "tunnel", t.id, "route", t.match.String(), "error", err)
-		t.end(WhyLoginExpired, 0, "")
+		t.close(WhyLoginExpired, 0, "")
 		return
 	}
 	every := t.proxy.reauthorizeEvery()

@@ -129,12 +129,12 @@ type Route struct {
 
 	// OnDelete is what becomes of the route's tunnels when it is deleted, and
 	// put again neither in the same batch nor before OnDelete.After is over.
-	OnDelete Ending `json:"onDelete,omitzero"`
+	OnDelete ClosePolicy `json:"onDelete,omitzero"`
 
 	// OnUpstreamRemoved is what becomes of tunnels to an upstream that the route
 	// has listed until it was replaced by this one. No other change to a route
 	// ends tunnels.
-	OnUpstreamRemoved Ending `json:"onUpstreamRemoved,omitzero"`
+	OnUpstreamRemoved ClosePolicy `json:"onUpstreamRemoved,omitzero"`
 
 	// Labels are for selecting routes.
 	Labels map[string]string `json:"labels,omitempty"`
@@ -349,7 +349,7 @@ func readRoute(data []byte) (*Route, error) {
 
 // DecodeRoute reads a route as a store keeps it, maybe for a later version of
 // this package: fields that routes do not have are no error, but returned. In
-// upstreams, checks and endings they are left out. In all else it is UnmarshalJSON.
+// upstreams, checks and close policies they are left out. In all else it is UnmarshalJSON.
 func DecodeRoute(data []byte) (_ Route, unknown map[string]json.RawMessage, err error) {
 	if read, err := readRoute(data); err == nil { // json.Unmarshal would read it twice more
 		return *read, nil, nil
@@ -366,7 +366,7 @@ func DecodeRoute(data []byte) (_ Route, unknown map[string]json.RawMessage, err 
 		case "upstreams":
 			fields[name] = plainUpstreams(value)
 		case "ondelete", "onupstreamremoved":
-			fields[name] = plainObject(value, endingFields)
+			fields[name] = plainObject(value, closePolicyFields)
 		case "check":
 			fields[name] = plainObject(value, checkFields)
 		}
@@ -420,8 +420,8 @@ func leaveOut(fields map[string]json.RawMessage, known []string) map[string]json
 }
 
 var (
-	routeFields    = namesOf(jsonFields(reflect.TypeFor[routeJSON]()))
-	upstreamFields = namesOf(jsonFields(reflect.TypeFor[Upstream]()))
-	endingFields   = namesOf(jsonFields(reflect.TypeFor[endingJSON]()))
-	checkFields    = namesOf(jsonFields(reflect.TypeFor[checkJSON]()))
+	routeFields       = namesOf(jsonFields(reflect.TypeFor[routeJSON]()))
+	upstreamFields    = namesOf(jsonFields(reflect.TypeFor[Upstream]()))
+	closePolicyFields = namesOf(jsonFields(reflect.TypeFor[closePolicyJSON]()))
+	checkFields       = namesOf(jsonFields(reflect.TypeFor[checkJSON]()))
 )

@@ -32,8 +32,8 @@ func fullRoute() slipswitch.Route {
 		StallTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, LifeTimeout: 90 * time.Minute,
 		PingEvery:         30 * time.Second,
 		ActivitySize:      14,
-		OnDelete:          slipswitch.Ending{Close: true, After: time.Minute, Window: 30 * time.Second, Code: 4001, Reason: "deleted"},
-		OnUpstreamRemoved: slipswitch.Ending{Close: true},
+		OnDelete:          slipswitch.ClosePolicy{Close: true, After: time.Minute, Window: 30 * time.Second, Code: 4001, Reason: "deleted"},
+		OnUpstreamRemoved: slipswitch.ClosePolicy{Close: true},
 		Labels:            map[string]string{"workspace": "7"}, Meta: json.RawMessage(`{"user":"ada"}`),
 	}
 }
@@ -183,7 +183,7 @@ func TestFieldErrors(t *testing.T) {
 		{canonical(slipswitch.Key{Host: "a b", Path: "/"}), `host "a b" must`},
 		{json.Unmarshal([]byte(`{"path":"/a","kind":1}`), new(slipswitch.Key)), `kind "1" must not be there: known are host, path, exact`},
 		{json.Unmarshal([]byte(`7`), new(slipswitch.Upstream)), `upstream "7" must be a URL`},
-		{json.Unmarshal([]byte(`{"after":1}`), new(slipswitch.Ending)), `after "1" must be a duration`},
+		{json.Unmarshal([]byte(`{"after":1}`), new(slipswitch.ClosePolicy)), `after "1" must be a duration`},
 		{json.Unmarshal([]byte(`{"every":1}`), new(slipswitch.Check)), `every "1" must be a duration`},
 		{putErr, `upstreams[0] "ftp://a" must begin with`},
 	} {
@@ -252,13 +252,13 @@ func TestPutRefuses(t *testing.T) {
 		{"negative timeout", "idleTimeout", func(r *slipswitch.Route) { r.IdleTimeout = -1 }},
 		{"activity", "activitySize", func(r *slipswitch.Route) { r.ActivitySize = -1 }},
 		{"ending without close", "onDelete.close", func(r *slipswitch.Route) { r.OnDelete.After = time.Minute }},
-		{"ending before the event", "onDelete.after", func(r *slipswitch.Route) { r.OnDelete = slipswitch.Ending{Close: true, After: -1} }},
-		{"ending window", "onUpstreamRemoved.window", func(r *slipswitch.Route) { r.OnUpstreamRemoved = slipswitch.Ending{Close: true, Window: -1} }},
-		{"ending code", "onDelete.code", func(r *slipswitch.Route) { r.OnDelete = slipswitch.Ending{Close: true, Code: 1005} }},
+		{"ending before the event", "onDelete.after", func(r *slipswitch.Route) { r.OnDelete = slipswitch.ClosePolicy{Close: true, After: -1} }},
+		{"ending window", "onUpstreamRemoved.window", func(r *slipswitch.Route) { r.OnUpstreamRemoved = slipswitch.ClosePolicy{Close: true, Window: -1} }},
+		{"ending code", "onDelete.code", func(r *slipswitch.Route) { r.OnDelete = slipswitch.ClosePolicy{Close: true, Code: 1005} }},
 		{"ending reason", "onDelete.reason", func(r *slipswitch.Route) {
-			r.OnDelete = slipswitch.Ending{Close: true, Reason: strings.Repeat("a", 124)}
+			r.OnDelete = slipswitch.ClosePolicy{Close: true, Reason: strings.Repeat("a", 124)}
 		}},
-		{"ending reason in Latin-1", "onDelete.reason", func(r *slipswitch.Route) { r.OnDelete = slipswitch.Ending{Close: true, Reason: "\xfc"} }},
+		{"ending reason in Latin-1", "onDelete.reason", func(r *slipswitch.Route) { r.OnDelete = slipswitch.ClosePolicy{Close: true, Reason: "\xfc"} }},
 		{"meta", "meta", func(r *slipswitch.Route) { r.Meta = json.RawMessage("{") }},
 		{"too long", "route", func(r *slipswitch.Route) { r.Labels = map[string]string{"a": strings.Repeat("x", slipswitch.MaxRoute)} }},
 		{"too long once escaped", "route", func(r *slipswitch.Route) {

@@ -58,7 +58,7 @@ func TestDecodeRoute(t *testing.T) {
 		"onDelete":{"close":true,"after":"1m","shade":7},"check":{"path":"/b","shade":7}}`
 	got, unknown, err := slipswitch.DecodeRoute([]byte(later))
 	want := slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://a", "http://b"), IdleTimeout: 2 * time.Minute, MaxBody: 7,
-		OnDelete: slipswitch.Ending{Close: true, After: time.Minute}, Check: slipswitch.Check{Path: "/b"}}
+		OnDelete: slipswitch.ClosePolicy{Close: true, After: time.Minute}, Check: slipswitch.Check{Path: "/b"}}
 	if err != nil || !got.Equal(&want) {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}

@@ -41,7 +41,7 @@ func TestStorm(t *testing.T) {
 		}
 		return route, n
 	}
-	ending := slipswitch.Ending{Close: true}
+	ending := slipswitch.ClosePolicy{Close: true}
 	stands := func(i int) slipswitch.Route {
 		return slipswitch.Route{Host: host, Path: fmt.Sprintf("/%d", i), OnDelete: ending, OnUpstreamRemoved: ending,
 			Upstreams: slipswitch.To(fmt.Sprintf("http://r%d-u%d.example", i, at[i]))}

@@ -34,7 +34,7 @@ type Tunnel struct {
 	ended   bool
 	change  *TableChange // the first that has asked for its end; nil: none
 
-	departure *departure // what is to end it; place.mu is held
+	scheduled *scheduledClose // by a policy; nil: none; place.mu is held
 }
 
 // ID is unique in the Proxy, and grows with each tunnel.

@@ -173,7 +173,7 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 		peer:     x.client.peer(),
 		seat:     x.seat(),
 		upstream: h.target.String(),
-		listed:   x.match.leaf.lists(h.target),
+		listed:   x.match.leaf.listed(h.target),
 		opened:   time.Now(),
 	}
 	if p.TunnelValue != nil {

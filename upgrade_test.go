@@ -302,7 +302,7 @@ func TestFailedOpen(t *testing.T) {
 				return false
 			})
 			r := route("/a", u)
-			r.OnDelete = slipswitch.Ending{Close: true}
+			r.OnDelete = slipswitch.ClosePolicy{Close: true}
 			p := &slipswitch.Proxy{Limits: slipswitch.Limits{Tunnels: 1, TunnelsPerRoute: 1, TunnelsPerClient: 1, HandshakesPerRoute: 1}}
 			g := startHandler(t, p, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				defer func() {

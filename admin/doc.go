@@ -97,9 +97,10 @@
 // client, or the proxy before the gateway.
 //
 // DELETE takes the same filters, of which there must be one (path=/ means all),
-// code and reason for the WebSocket Close frame (1001; "admin"), and window, a
-// time such as 30s over which the closes are spread. It answers 202 with how
-// many tunnels it is about: {"closing":3}. See Tunnel.Close and Proxy.Drain.
+// code and reason for the WebSocket Close frame (without them 1001 and the why of
+// the close report), and window, a time such as 30s over which the closes are
+// spread. It answers 202 with how many tunnels it closes: {"closing":3}. See
+// Tunnel.Close and, with window, Proxy.Drain.
 //
 // /v1/upstreams answers {"upstreams":[{"upstream":"http://10.0.0.7:8080", "tunnels":3,
 // "lastActive":"…"}], "next":"…"}, in the order of their URLs: those that have tunnels, or had

@@ -151,7 +151,7 @@ func (h *Handler) closeTunnels(w http.ResponseWriter, r *http.Request) *problem 
 	if !query.Has("host") && query.Get("id")+query.Get("path")+query.Get("upstream")+query.Get("client")+query.Get("peer") == "" {
 		return &problem{Status: http.StatusBadRequest, Text: "id, host, path, upstream, client or peer must be given: path=/ is all tunnels"}
 	}
-	code := uint64(1001)
+	var code uint64
 	if text := query.Get("code"); query.Has("code") {
 		var err error
 		if code, err = strconv.ParseUint(text, 10, 16); err != nil || !sendable(code) {

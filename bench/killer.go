@@ -228,7 +228,7 @@ func accept(w http.ResponseWriter, r *http.Request) (*net.TCPConn, error) {
 // route puts the seat's route, as a caller wants it to be.
 func (s *seat) route(ctx context.Context, change func(*slipswitch.Route)) error {
 	r := slipswitch.Route{Path: s.path, Upstreams: slipswitch.To(s.killer.upstreams[0]),
-		OnDelete: slipswitch.Ending{Close: true}, OnUpstreamRemoved: slipswitch.Ending{Close: true}}
+		OnDelete: slipswitch.ClosePolicy{Close: true}, OnUpstreamRemoved: slipswitch.ClosePolicy{Close: true}}
 	if s.process != nil {
 		r.Upstreams = slipswitch.To(s.process.url)
 	}

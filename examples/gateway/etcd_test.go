@@ -291,7 +291,7 @@ func TestTwoGatewaysShareEtcd(t *testing.T) {
 func TestEtcdWiped(t *testing.T) {
 	url, kill := mortalEtcd(t)
 	p := start(t, "-store=etcd:"+url)
-	ending := slipswitch.Ending{Close: true}
+	ending := slipswitch.ClosePolicy{Close: true}
 	routes := []slipswitch.Route{{Path: "/ide", StripPath: true, Upstreams: slipswitch.To(newIDE(t).URL), OnDelete: ending}}
 	for i := range 59 {
 		routes = append(routes, slipswitch.Route{Path: fmt.Sprint("/", i), Upstreams: slipswitch.To("http://127.0.0.1:9"), OnDelete: ending})

@@ -346,7 +346,7 @@ func TestStoreNotThereYet(t *testing.T) {
 func TestReportLeadsToItsCause(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "routes.db")
 	p := start(t, "-data="+file)
-	p.put(slipswitch.Route{Path: "/ide", StripPath: true, Upstreams: slipswitch.To(newIDE(t).URL), OnDelete: slipswitch.Ending{Close: true}})
+	p.put(slipswitch.Route{Path: "/ide", StripPath: true, Upstreams: slipswitch.To(newIDE(t).URL), OnDelete: slipswitch.ClosePolicy{Close: true}})
 	conn := dial(t, "ws://"+p.public+"/ide/echo", nil)
 	echoes(t, conn)
 	p.must("DELETE", "/v1/route?path=/ide", nil, nil)

@@ -18,7 +18,7 @@ type ender struct {
 }
 
 // policies are what the route may say about its end.
-var policies = map[string]slipswitch.Ending{
+var policies = map[string]slipswitch.ClosePolicy{
 	"keep":  {},
 	"drain": {Close: true, After: time.Second, Window: time.Second, Reason: "the workspace stops"},
 	"close": {Close: true, Reason: "the workspace is deleted"},
@@ -61,7 +61,7 @@ func (e *ender) kill() (restart func()) {
 }
 
 // delete deletes the route, and returns what puts it back.
-func (e *ender) delete(policy slipswitch.Ending) (restore func()) {
+func (e *ender) delete(policy slipswitch.ClosePolicy) (restore func()) {
 	key := slipswitch.Key{Path: e.path}
 	entry, ok := e.demo.Router.Table().At(key)
 	if !ok {
