@@ -122,3 +122,10 @@ func (p *Proxy) Lingering() int {
 	defer p.dialer.lingering.mu.Unlock()
 	return len(p.dialer.lingering.conns)
 }
+
+// Tunneling returns how many seats of tunnels are taken.
+func Tunneling(p *Proxy) int {
+	p.seats.mu.Lock()
+	defer p.seats.mu.Unlock()
+	return p.seats.tunnels.all
+}

@@ -138,27 +138,25 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // roundTrip sends a request to the first of the route's upstreams that can be
-// reached, and watches over its timeouts.
+// reached, and watches over its timeouts. An upgrade that was refused has its
+// answer already.
 func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	x := exchangeFrom(r.Context())
-	route := x.match.options()
+	if x.refusal != nil {
+		w, ctx := p.watch(r, x, x.refusal.choice)
+		x.refusal.until(ctx)
+		return p.watched(w, x.refusal.response)
+	}
 	targets, err := p.leads(r.Context(), x.match)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(p.dialContext(r.Context(), x.match))
-	c := p.picker.among(x.match.leaf, targets, p.stuck(r.Header, x, targets))
+	route := x.match.options()
+	w, ctx := p.watch(r, x, p.picker.among(x.match.leaf, targets, p.stuck(r.Header, x, targets)))
 	route.outgoing(r.Header, r.Trailer)
 	if r.Header["User-Agent"] == nil {
 		r.Header["User-Agent"] = []string{""} // or the transport would send its own
 	}
-	w := &watch{exchange: x, route: route, choice: c, place: x.match.leaf.place, cancel: cancel}
-	x.watch = w
-	w.cause = func() error { return context.Cause(ctx) }
-	w.uploads = p.counts(ActivityUploads)
-	w.header.expire = func() { cancel(errHeaderTimeout) }
-	w.stall.expire = func() { cancel(errStallTimeout) }
-	w.stream.expire = func() { cancel(errStreamTimeout) }
 	if route.HeaderTimeout > 0 {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 			WroteRequest: func(httptrace.WroteRequestInfo) { w.header.arm(route.HeaderTimeout) },
@@ -168,7 +166,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	body := r.Body
 	host := route.upstreamHost(r.Host)
 	query, force := r.URL.RawQuery, r.URL.ForceQuery
-	response, err := tryEach(c, func(t *target) (*http.Response, error) {
+	response, err := tryEach(w.choice, func(t *target) (*http.Response, error) {
 		r.URL, r.Host = t.url(x.match.forwardPath(t), query, force), host
 		if body != nil {
 			r.Body = w.requestBody(body, r.Trailer, t.scheme == schemeHTTPS || t.scheme == schemeH2C)
@@ -177,10 +175,6 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	})
 	w.header.disarm()
 	x.body.end()
-	if err == nil && (response.StatusCode < 200 || response.StatusCode > 999) {
-		response.Body.Close()
-		err = errStatus
-	}
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -189,10 +183,20 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	x.sent.take() // it may want the rest
+	return p.watched(w, response)
+}
+
+// watched returns a response as it goes on, with the watch over its body.
+func (p *Proxy) watched(w *watch, response *http.Response) (*http.Response, error) {
+	if response.StatusCode < 200 || response.StatusCode > 999 {
+		response.Body.Close()
+		w.end()
+		return nil, errStatus
+	}
 	named := response.Header["Connection"]
-	clean := func() { route.cleanTrailer(response.Trailer, named) }
+	clean := func() { w.route.cleanTrailer(response.Trailer, named) }
 	clean() // of what is announced
-	p.incoming(response.Header, x, c)
+	p.incoming(response.Header, w.exchange, w.choice)
 	w.downloads = p.counts(ActivityDownloads) && response.StatusCode < 300
 	response.Body = &responseBody{response.Body, w, clean}
 	return response, nil

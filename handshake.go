@@ -131,18 +131,10 @@ func (h *handshake) ask(r *http.Request, x *exchange) error {
 	return fmt.Errorf("the upstream sent more than %d interim responses", maxInterim)
 }
 
-// relay passes on an upstream's refusal.
-func (h *handshake) relay(w *responseWriter) error {
+// until lets what follows the header take as long as ctx does not end.
+func (h *handshake) until(ctx context.Context) {
 	h.limit.N = math.MaxInt64
-	h.conn.SetReadDeadline(time.Now().Add(defaultHandshakeTimeout))
-	removeHopByHop(h.response.Header)
-	header := w.Header()
-	for name, values := range h.response.Header {
-		header[name] = append(header[name], values...)
-	}
-	w.WriteHeader(h.response.StatusCode)
-	_, err := io.Copy(w, h.response.Body)
-	return err
+	context.AfterFunc(ctx, func() { h.conn.SetDeadline(time.Unix(1, 0)) })
 }
 
 // verify checks a 101 against what the client has offered (RFC 6455 §4.1).

@@ -303,6 +303,7 @@ type exchange struct {
 	script  bool        // it asks for a service worker's script
 	untyped bool        // the upstream's response has no Content-Type
 	watch   *watch      // over a plain request; nil: nothing is sent yet
+	refusal *handshake  // whose answer is an ordinary response; nil: none
 	sent    *clientBody // nil: there is none
 	body    *timedBody  // below that
 }

@@ -82,8 +82,9 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 		return
 	}
 	var h *handshake
+	seated := true
 	defer func() {
-		if h == nil || !h.opened {
+		if seated && (h == nil || !h.opened) {
 			p.leave(at, &p.seats.tunnels)
 		}
 	}()
@@ -94,14 +95,10 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 	}
 	defer h.release(p)
 	if h.response.StatusCode != http.StatusSwitchingProtocols {
-		p.incoming(h.response.Header, x, h.choice)
-		out := p.responseWriter(w, r, x)
-		defer out.release()
-		if err := h.relay(out); err != nil {
-			p.breakOff(out, r, x, err)
-			panic(http.ErrAbortHandler) // or the client would take a part for the whole
-		}
-		out.end()
+		seated = false
+		p.leave(at, &p.seats.tunnels)
+		x.refusal = h
+		p.forwardHTTP(w, r, x)
 		return
 	}
 	if err := h.verify(r, x); err != nil {

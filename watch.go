@@ -35,6 +35,20 @@ type watch struct {
 	broken error        // what the response has broken off with
 }
 
+// watch begins the watch over a request, and returns the context that ends with
+// it.
+func (p *Proxy) watch(r *http.Request, x *exchange, c *choice) (*watch, context.Context) {
+	ctx, cancel := context.WithCancelCause(p.dialContext(r.Context(), x.match))
+	w := &watch{exchange: x, route: x.match.options(), place: x.match.leaf.place, choice: c, cancel: cancel}
+	x.watch = w
+	w.cause = func() error { return context.Cause(ctx) }
+	w.uploads = p.counts(ActivityUploads)
+	w.header.expire = func() { cancel(errHeaderTimeout) }
+	w.stall.expire = func() { cancel(errStallTimeout) }
+	w.stream.expire = func() { cancel(errStreamTimeout) }
+	return w, ctx
+}
+
 // end may be called again, and on nil.
 func (w *watch) end() {
 	if w == nil {

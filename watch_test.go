@@ -219,3 +219,97 @@ func TestQuietStreamIsNoStall(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusalIsAnOrdinaryResponse: an upgrade that is answered by another
+// response than 101 gets all that a plain request would get.
+func TestRefusalIsAnOrdinaryResponse(t *testing.T) {
+	for name, raw := range map[string]string{"plain": request("GET", "/"), "upgrade": handshake("/")} {
+		// What comes is passed on as it comes, trailers at the end.
+		t.Run(name+"/stream", func(t *testing.T) {
+			t.Parallel()
+			more := make(chan string)
+			u := startScript(t, func(u *upstream, p *peer) bool {
+				p.head()
+				io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTrailer: X-End\r\nTransfer-Encoding: chunked\r\n\r\n")
+				for part := range more {
+					io.WriteString(p.TCPConn, part)
+				}
+				return false
+			})
+			g := startGateway(t, &slipswitch.Proxy{Limits: slipswitch.Limits{Tunnels: 1}}, route("/", u))
+			client := g.dial()
+			client.send(raw)
+			client.SetReadDeadline(time.Now().Add(wait))
+			response, err := http.ReadResponse(client.r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				more <- "5\r\ndata\n\r\n"
+				got := make([]byte, 5)
+				if _, err := io.ReadFull(response.Body, got); err != nil || string(got) != "data\n" {
+					t.Fatalf("got %q, %v", got, err)
+				}
+			}
+			if n := slipswitch.Tunneling(g.Proxy); n != 0 {
+				t.Errorf("%d seats of tunnels are taken", n)
+			}
+			more <- "0\r\nX-End: 1\r\n\r\n"
+			if rest, err := io.ReadAll(response.Body); err != nil || len(rest) > 0 || response.Trailer.Get("X-End") != "1" {
+				t.Errorf("got %q, %v, trailer %v", rest, err, response.Trailer)
+			}
+			close(more)
+		})
+		// It is activity, and ends when it does not go on.
+		t.Run(name+"/timeout", func(t *testing.T) {
+			t.Parallel()
+			u := startScript(t, func(u *upstream, p *peer) bool {
+				p.head()
+				io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nfirst")
+				p.rest()
+				return false
+			})
+			r := route("/", u)
+			r.StreamTimeout = 100 * time.Millisecond
+			g := startGateway(t, &slipswitch.Proxy{}, r)
+			if a := g.do(raw); a.StatusCode != 200 || a.body != "first" || !errors.Is(a.err, io.ErrUnexpectedEOF) {
+				t.Errorf("got %s %q, %v; want an error", a.Status, a.body, a.err)
+			}
+		})
+		// It may pause for longer than a handshake may last.
+		t.Run(name+"/long", func(t *testing.T) {
+			t.Parallel()
+			const short = 100 * time.Millisecond
+			u := startScript(t, func(u *upstream, p *peer) bool {
+				p.head()
+				io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
+				<-time.After(3 * short)
+				io.WriteString(p.TCPConn, "later")
+				return false
+			})
+			r := route("/", u)
+			r.HandshakeTimeout = short
+			g := startGateway(t, &slipswitch.Proxy{}, r)
+			if a := g.do(raw); a.body != "firstlater" || a.err != nil {
+				t.Errorf("got %s %q, %v", a.Status, a.body, a.err)
+			}
+		})
+		t.Run(name+"/client leaves", func(t *testing.T) {
+			t.Parallel()
+			ended := make(chan struct{})
+			u := startScript(t, func(u *upstream, p *peer) bool {
+				defer close(ended)
+				p.head()
+				io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+				p.rest()
+				return false
+			})
+			g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
+			client := g.dial()
+			client.send(raw)
+			client.head()
+			client.Close()
+			receive(t, "the upstream's connection ends", ended)
+		})
+	}
+}
