@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
 // A Check asks each upstream of a route again and again whether it is well: by
@@ -63,13 +65,13 @@ func (c Check) validate(r *Route, wrong func(field, value, want string)) {
 		return
 	}
 	path, query, _ := strings.Cut(c.Path, "?")
-	scan, err := scanPath(path)
+	scan, err := canon.ScanPath(path)
 	switch {
 	case path == "":
 		wrong("check.path", c.Path, "must be a path such as /healthz, or else nothing more be said")
 	case err != nil:
 		wrong("check.path", c.Path, err.Error())
-	case scan.dotted || strings.HasPrefix(path, "//") || validQuery(query) != nil:
+	case scan.Dotted || strings.HasPrefix(path, "//") || canon.CheckQuery(query) != nil:
 		wrong("check.path", c.Path, "must be a path without // in front, dot segments, spaces and control bytes")
 	}
 	if c.Every != 0 && (c.Every < minEvery || c.Every > maxEvery) {

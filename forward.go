@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+
+	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
 // Errors that end a request from within; p.fail turns them into answers.
@@ -54,7 +56,7 @@ func (m Match) split() (prefix, rest string) {
 	if m.leaf.captures()&captureSegment != 0 {
 		n++
 	}
-	return cutSegments(m.Path, n)
+	return canon.CutSegments(m.Path, n)
 }
 
 // forwardPath returns the path that is forwarded to a target.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/slipswitch/slipswitch/internal/canon"
 	"github.com/slipswitch/slipswitch/internal/forwarded"
 )
 
@@ -140,7 +141,7 @@ func (c *Client) setForwarded(r *http.Request, match Match, nodes []forwarded.No
 	}
 	before := ""
 	if said := r.Header["X-Forwarded-Prefix"]; len(said) == 1 {
-		if scan, err := scanPath(said[0]); err == nil && !scan.dotted {
+		if scan, err := canon.ScanPath(said[0]); err == nil && !scan.Dotted {
 			before = strings.TrimRight(said[0], "/")
 		}
 	}
@@ -205,15 +206,15 @@ func isUnix(r *http.Request) bool {
 // forwardedHost returns a valid Host header as it was matched, with its port; ""
 // if it is not valid.
 func forwardedHost(hostport string) string {
-	name, plain, err := scanHost(hostport)
+	name, plain, err := canon.ScanHost(hostport)
 	if err != nil || name == "" {
 		return ""
 	}
 	port := explicitPort(hostport)
-	if plain || port != "" && isPlainHost(name) && len(hostport) == len(name)+len(":")+len(port) {
+	if plain || port != "" && canon.IsPlainHost(name) && len(hostport) == len(name)+len(":")+len(port) {
 		return hostport
 	}
-	name = string(appendHost(nil, name))
+	name = string(canon.AppendHost(nil, name))
 	if port != "" {
 		return net.JoinHostPort(name, port)
 	}
@@ -254,9 +255,9 @@ func (c *Client) isOrigin(fields []string) bool {
 	if !ok || scheme != "https" && (scheme != "http" || c.Scheme == "https") {
 		return false
 	}
-	host, _, err := scanHost(hostport)
-	own, _, other := scanHost(c.Host)
-	if err != nil || other != nil || host == "" || string(appendHost(nil, host)) != string(appendHost(nil, own)) {
+	host, _, err := canon.ScanHost(hostport)
+	own, _, other := canon.ScanHost(c.Host)
+	if err != nil || other != nil || host == "" || string(canon.AppendHost(nil, host)) != string(canon.AppendHost(nil, own)) {
 		return false
 	}
 	usual := usualPort(scheme)

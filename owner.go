@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
 // An Owner is the source a route came from, and says what it may route. The
@@ -49,7 +51,7 @@ func (o *Owner) limit(to []string) string {
 }
 
 func coversHost(limit, host string) bool {
-	limit, err := canonicalPattern(limit)
+	limit, err := canon.HostPattern(limit)
 	switch {
 	case err != nil:
 		return false

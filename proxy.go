@@ -274,11 +274,11 @@ func (p *Proxy) match(r *http.Request) (Match, error) {
 	if err != nil {
 		return match, err
 	}
-	if err := validQuery(r.URL.RawQuery); err != nil {
+	if err := canon.CheckQuery(r.URL.RawQuery); err != nil {
 		return match, badRequest("query", "", err)
 	}
 	if p.StrictPath {
-		if err := strictPath(path); err != nil {
+		if err := canon.CheckStrict(path); err != nil {
 			return match, badRequest("path", path, err)
 		}
 	}
@@ -356,7 +356,7 @@ func (p *Proxy) forwardRequest(w http.ResponseWriter, r *http.Request) {
 	case x == nil:
 		p.fail(w, r, &Error{Status: http.StatusInternalServerError, Reason: "internal error",
 			Err: errors.New("by Middleware, next was called with a request of another context")})
-	case strings.ContainsAny(r.Method+r.Host, " \r\n") || validQuery(r.URL.RawQuery) != nil:
+	case strings.ContainsAny(r.Method+r.Host, " \r\n") || canon.CheckQuery(r.URL.RawQuery) != nil:
 		p.fail(w, r, &Error{Status: http.StatusInternalServerError, Reason: "internal error",
 			Err: errors.New("by Middleware, a space or control byte is in the request line or Host")})
 	case x.upgrade != "":

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
 // MaxRoute is how long a route may be as JSON, in bytes. Most of it can be Meta.
@@ -215,7 +217,7 @@ func (r *Route) validate(wrong func(field, value, want string)) {
 		wrong("upstreams", "", "must name at least one, such as http://10.0.0.7:8080")
 	}
 	if r.UpstreamHost != "" {
-		if _, _, err := scanHost(r.UpstreamHost); err != nil {
+		if _, _, err := canon.ScanHost(r.UpstreamHost); err != nil {
 			wrong("upstreamHost", r.UpstreamHost, err.Error())
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
 // Sticky keeps a client at the upstream that it was led to first, by a cookie,
@@ -53,7 +55,7 @@ var sameSite = map[string]http.SameSite{
 }
 
 func validCookiePath(path string) bool {
-	_, err := scanPath(path)
+	_, err := canon.ScanPath(path)
 	return err == nil && !strings.Contains(path, ";")
 }
 

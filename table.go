@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
+
+	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
 // A Table is one immutable set of routes. All its methods may be called
@@ -133,23 +135,23 @@ func (t *Table) Lookup(host, path string) (Match, error) {
 	if path == "" {
 		path = "/"
 	}
-	scan, err := scanPath(path)
+	scan, err := canon.ScanPath(path)
 	if err != nil {
 		return Match{}, badRequest("path", path, err)
 	}
-	if scan.dotted {
-		path = resolveDots(path)
+	if scan.Dotted {
+		path = canon.ResolveDots(path)
 	}
-	name, plain, err := scanHost(host)
+	name, plain, err := canon.ScanHost(host)
 	if err != nil {
 		return Match{}, badRequest("host", host, err)
 	}
 	var found *leaf
 	if len(name)+len(path)+32 <= shortKey {
 		var room [shortKey]byte
-		found = t.search(room[:], name, plain, path, scan.escaped)
+		found = t.search(room[:], name, plain, path, scan.Escaped)
 	} else {
-		found = t.searchLong(name, plain, path, scan.escaped)
+		found = t.searchLong(name, plain, path, scan.Escaped)
 	}
 	if found == nil {
 		return Match{}, ErrNoRoute
@@ -185,13 +187,13 @@ func (t *Table) search(room []byte, host string, plain bool, path string, escape
 	if plain {
 		key = append(key, host...)
 	} else {
-		key = appendHost(key, host)
+		key = canon.AppendHost(key, host)
 	}
 	end := len(key)
 	key = append(key, 0)
 	limit := cap(key) - len("%2F/\x00")
 	if escaped {
-		key = appendPath(key, path, limit)
+		key = canon.AppendPath(key, path, limit)
 	} else {
 		key = append(key, path[:min(len(path), limit-len(key))]...)
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
 // An upstream's host may be a template, so that one route leads to as many
@@ -188,7 +190,7 @@ func (t *hostTemplate) checkHost() error {
 	}
 	last := t.host[len(t.host)-1]
 	fixed := last.capture == 0 && strings.Count(last.text, ".") >= 2 && strings.HasSuffix(last.text, ".") && !isNumeric(lastLabel(last.text))
-	switch _, _, err := scanHost(name.String()); {
+	switch _, _, err := canon.ScanHost(name.String()); {
 	case err != nil:
 		return fmt.Errorf("must have a valid host: it %w", err)
 	case strings.ToLower(name.String()) != name.String():
@@ -232,9 +234,9 @@ func (m Match) Capture(name string) string {
 func (m Match) captured() (values captured, err error) {
 	captures := m.leaf.captures()
 	if captures&captureSegment != 0 {
-		prefix, _ := cutSegments(m.Path, segments(m.leaf.key))
+		prefix, _ := canon.CutSegments(m.Path, segments(m.leaf.key))
 		if len(prefix) < len(m.Path) {
-			values.segment = segmentAt(m.Path, len(prefix)+1)
+			values.segment = canon.SegmentAt(m.Path, len(prefix)+1)
 		}
 	}
 	if captures&captureLabel != 0 {
@@ -305,7 +307,7 @@ func (t *target) expand(values captured) (target, error) {
 		}
 		host.WriteString(value)
 	}
-	name, _, err := scanHost(host.String())
+	name, _, err := canon.ScanHost(host.String())
 	if err == nil && isNumeric(lastLabel(name)) {
 		err = fmt.Errorf("%q could be read as an address", name)
 	}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"net/http"
 	"strings"
+
+	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
 // Several tenants on one host: a path is no boundary in a browser, whose
@@ -32,8 +34,8 @@ func confine(header http.Header, prefix string, script bool) {
 // isBelow reports whether a path, however it is read, is below another that
 // ends in a slash.
 func isBelow(path, above string) bool {
-	scan, err := scanPath(path)
-	return err == nil && !scan.dotted && !scan.escaped && strings.HasPrefix(path, above)
+	scan, err := canon.ScanPath(path)
+	return err == nil && !scan.Dotted && !scan.Escaped && strings.HasPrefix(path, above)
 }
 
 // isForWholeHost reports whether a field, in canonical spelling, would have an
@@ -176,8 +178,8 @@ func (x *exchange) isOwn(scheme, authority string, t *target) bool {
 // without one it is not known which is the default.
 func isHost(scheme, authority, hostport string) bool {
 	usual := usualPort(strings.TrimSuffix(scheme, ":"))
-	said, _, err := scanHost(authority)
-	host, _, other := scanHost(hostport)
+	said, _, err := canon.ScanHost(authority)
+	host, _, other := canon.ScanHost(hostport)
 	return err == nil && other == nil && equalFold(said, host) &&
 		cmp.Or(explicitPort(authority), usual) == cmp.Or(explicitPort(hostport), usual)
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
 // An Upstream is where a route leads. As JSON it is its URL, a text, or an
@@ -141,7 +143,7 @@ func (u Upstream) parse() (target, error) {
 	case parsed.RawQuery != "" || parsed.ForceQuery || parsed.Fragment != "" || strings.HasSuffix(u.URL, "#"):
 		return target{}, errors.New("must not contain a query or fragment")
 	}
-	if _, _, err := scanHost(parsed.Host); err != nil {
+	if _, _, err := canon.ScanHost(parsed.Host); err != nil {
 		return target{}, errors.New("must have a valid host: it " + err.Error())
 	}
 	port := cmp.Or(parsed.Port(), defaultPort(scheme))
@@ -150,9 +152,9 @@ func (u Upstream) parse() (target, error) {
 	}
 	base = strings.TrimSuffix(parsed.EscapedPath(), "/")
 	if base != "" {
-		if scan, err := scanPath(base); err != nil {
+		if scan, err := canon.ScanPath(base); err != nil {
 			return target{}, errors.New("must have a valid path: it " + err.Error())
-		} else if scan.dotted || strings.HasPrefix(base, "//") {
+		} else if scan.Dotted || strings.HasPrefix(base, "//") {
 			return target{}, errors.New("must have a path without // in front and without dot segments")
 		}
 	}
