@@ -11,7 +11,7 @@ import (
 )
 
 // A Tunnel is one upgraded connection, from its 101 to its close. Its methods
-// may be called concurrently, also after its end.
+// may be called concurrently, also after it has ended.
 type Tunnel struct {
 	proxy    *Proxy
 	id       uint64
@@ -29,75 +29,44 @@ type Tunnel struct {
 
 	mu      sync.Mutex
 	pair    *splice.Pair         // nil until the client has its 101
-	later   []func(*splice.Pair) // what is to be done then
+	pending []func(*splice.Pair) // calls of do, until then
 	recheck *time.Timer          // for Proxy.Reauthorize; nil: none
 	ended   bool
-	change  *TableChange // the first that has asked for its end; nil: none
+	change  *TableChange // the first by which it was closed; nil: none
 
 	scheduled *scheduledClose // by a policy; nil: none; place.mu is held
 }
 
-// ID is unique in the Proxy, and grows with each tunnel.
+// ID returns the tunnel's number, which is unique in the Proxy and grows with
+// each tunnel.
 func (t *Tunnel) ID() uint64 { return t.id }
 
-// Route is the key of the route that the tunnel was opened by. The route there
-// may be another one by now, or none.
+// Route returns the key of the route that opened the tunnel. By now the table may
+// have another route at that key, or none.
 func (t *Tunnel) Route() Key { return t.match }
 
-// Version is that of the table that the tunnel was opened by.
+// Version returns the version of the table that opened the tunnel.
 func (t *Tunnel) Version() uint64 { return t.version }
 
-// Client is the client as Client.String has it: its address, or an identifier,
+// Client returns the client as [Client.String] does: its address, an identifier,
 // or "unknown".
 func (t *Tunnel) Client() string { return t.client }
 
-// Peer is the address of the other end of the client's connection: of the client
-// itself, or of the proxy before the gateway. "unix" means a Unix socket.
+// Peer returns the address of the other end of the gateway's connection: that of
+// the client, or of the proxy between them. "unix" means a Unix socket.
 func (t *Tunnel) Peer() string { return t.peer }
 
-// Upstream is the URL of the upstream, without path.
+// Upstream returns the URL of the upstream, with port and without path.
 func (t *Tunnel) Upstream() string { return t.upstream }
 
-// Value is what Proxy.TunnelValue has returned.
+// Value returns the value that Proxy.TunnelValue returned for the tunnel.
 func (t *Tunnel) Value() any { return t.value }
 
-// Opened is when the tunnel was opened.
+// Opened returns when the tunnel was opened.
 func (t *Tunnel) Opened() time.Time { return t.opened }
 
-// Traffic returns what the tunnel has carried so far.
+// Traffic returns how much the tunnel has carried so far.
 func (t *Tunnel) Traffic() Traffic { return trafficOf(t.stats()) }
-
-func (t *Tunnel) stats() splice.Stats {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.pair == nil {
-		return splice.Stats{}
-	}
-	return t.pair.Stats()
-}
-
-// do calls f, which must not block, with what carries the tunnel: at once, or as
-// soon as it is there. One call comes after the other, in order.
-func (t *Tunnel) do(f func(*splice.Pair)) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.pair == nil {
-		t.later = append(t.later, f)
-		return
-	}
-	f(t.pair)
-}
-
-// carriedBy does what was to be done later.
-func (t *Tunnel) carriedBy(pair *splice.Pair) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.pair = pair
-	for _, f := range t.later {
-		f(pair)
-	}
-	t.later = nil
-}
 
 func (t *Tunnel) hasEnded() bool {
 	t.mu.Lock()
@@ -105,23 +74,15 @@ func (t *Tunnel) hasEnded() bool {
 	return t.ended
 }
 
-// Traffic is what a tunnel has carried. Messages are WebSocket messages, 0 in
-// a tunnel whose bytes are not looked at.
+// Traffic is how much a tunnel has carried. An opaque tunnel, whose bytes are
+// not parsed as WebSocket frames, has no messages.
 type Traffic struct {
-	ClientBytes      int64     `json:"clientBytes"` // sent by the client
+	ClientBytes      int64     `json:"clientBytes"` // from the client
 	ClientMessages   int64     `json:"clientMessages"`
-	UpstreamBytes    int64     `json:"upstreamBytes"` // sent by the upstream
+	UpstreamBytes    int64     `json:"upstreamBytes"` // from the upstream
 	UpstreamMessages int64     `json:"upstreamMessages"`
-	LastData         time.Time `json:"lastData,omitzero"`   // any byte, either way
-	LastActive       time.Time `json:"lastActive,omitzero"` // without ping, pong and close
-}
-
-func trafficOf(s splice.Stats) Traffic {
-	client, upstream := s.From[splice.Client], s.From[splice.Upstream]
-	return Traffic{
-		client.Bytes, client.Messages, upstream.Bytes, upstream.Messages,
-		latest(client.LastData, upstream.LastData), latest(client.LastActive, upstream.LastActive),
-	}
+	LastData         time.Time `json:"lastData,omitzero"`   // of the last byte, either way; zero: none
+	LastActive       time.Time `json:"lastActive,omitzero"` // the same, without ping, pong and close
 }
 
 func latest(a, b time.Time) time.Time {
@@ -131,14 +92,14 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// A registry knows the tunnels of a Proxy from just before the client is sent
-// its 101: whoever has that is in every list.
+// A registry holds the open tunnels of a Proxy. A tunnel enters just before its
+// client is sent the 101, so that none that has it is missing.
 type registry struct {
 	mu    sync.Mutex
 	open  map[uint64]*Tunnel
 	last  uint64        // the last ID
 	shut  bool          // no more tunnels
-	empty chan struct{} // closed when the last has ended; nil while nobody waits for that
+	empty chan struct{} // closed when the last has ended; nil: nobody waits for that
 }
 
 // closed reports whether no more tunnels may be opened.
@@ -157,8 +118,8 @@ func (g *registry) all() []*Tunnel {
 	return tunnels
 }
 
-// close forbids further tunnels and returns a channel that is closed when none
-// is left.
+// close admits no more tunnels, and returns a channel that is closed when none is
+// left.
 func (g *registry) close() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -171,6 +132,7 @@ func (g *registry) close() <-chan struct{} {
 	return empty
 }
 
+// settle closes empty if no tunnel is left. The lock is held.
 func (g *registry) settle() {
 	if g.empty != nil && len(g.open) == 0 {
 		close(g.empty)
@@ -201,7 +163,7 @@ func (g *registry) leave(t *Tunnel) {
 	g.settle()
 }
 
-// Tunnels yields the tunnels that are open now, in the order in which they
-// were opened, those included whose clients are just being sent the 101: one that
-// cannot be is gone again, without a report.
+// Tunnels yields the open tunnels in the order in which they were opened. It
+// includes tunnels whose 101 is just being sent. A tunnel whose 101 cannot be
+// sent is removed without a report.
 func (p *Proxy) Tunnels() iter.Seq[*Tunnel] { return slices.Values(p.tunnels.all()) }
