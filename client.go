@@ -38,7 +38,7 @@ const heldTime = 5 * time.Millisecond
 
 func (p *Proxy) responseWriter(w http.ResponseWriter, r *http.Request, x *exchange) *responseWriter {
 	out := &responseWriter{ResponseWriter: w, proxy: p, x: x, timeout: x.match.options().stallTimeout(),
-		confine: x.match.options().Tenant || x.match.options().Headers != nil}
+		confine: x.match.options().Tenant || !x.match.options().Headers.IsZero()}
 	out.stall.expire = func() { http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)) }
 	// The server writes a 100 by itself when the body is read. It takes no care
 	// that another interim response may be written at the same time.

@@ -42,7 +42,7 @@ func FuzzCookies(f *testing.F) {
 		"%73ession=1; %zz=2", "+.auth=1; session[=2", "%20s%65ssion%00x=1", "SESSION=1; %2573ession=2; [auth"} {
 		f.Add(seed, seed)
 	}
-	hidden := &slipswitch.Route{Headers: &slipswitch.Headers{HideCookies: []string{"session", "_auth*"}}}
+	hidden := &slipswitch.Route{Headers: slipswitch.Headers{HideCookies: []string{"session", "_auth*"}}}
 	tenant := &slipswitch.Route{Tenant: true, Headers: hidden.Headers}
 	stripped := &slipswitch.Route{Tenant: true, StripPath: true, RestorePath: true, Headers: hidden.Headers}
 	f.Fuzz(func(t *testing.T, one, two string) {

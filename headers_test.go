@@ -336,7 +336,7 @@ func TestResponseTrailersAreClean(t *testing.T) {
 	hop := []string{"Connection: X", "Keep-Alive: 1", "Proxy-Connection: 1", "Upgrade: h2c", "Te: x", "X-Named: 1", "Host: evil.com", "Set-Cookie: session=evil"}
 	tenants := []string{"Clear-Site-Data: \"*\"", "Strict-Transport-Security: max-age=1", "X-Accel-Redirect: /x", "Service-Worker-Allowed: /"}
 	rules := []string{"X-Hidden: 1", "X-Removed: 1", "X-Set: evil"}
-	headers := &slipswitch.Headers{HideHeaders: []string{"x-hidden"},
+	headers := slipswitch.Headers{HideHeaders: []string{"x-hidden"},
 		Response: slipswitch.HeaderRules{Remove: []string{"x-removed"}, Set: map[string]string{"x-set": "1"}}}
 	for _, test := range []struct {
 		name    string

@@ -36,7 +36,7 @@ func ExampleSticky() {
 	proxy.Router.Apply(nil, slipswitch.Change{Put: &slipswitch.Route{
 		Path:      "/app",
 		Upstreams: []slipswitch.Upstream{{URL: large.URL, Weight: 3}, {URL: small.URL}},
-		Sticky:    &slipswitch.Sticky{Cookie: "upstream"},
+		Sticky:    slipswitch.Sticky{Cookie: "upstream"},
 	}})
 	first := httptest.NewRecorder()
 	proxy.ServeHTTP(first, httptest.NewRequest("GET", "/app", nil))
@@ -243,7 +243,7 @@ func TestSticky(t *testing.T) {
 	list := several(t, 4, ok(""))
 	names := map[string]int{}
 	r := route("/app;x", list...)
-	r.Sticky = &slipswitch.Sticky{Cookie: "lb"}
+	r.Sticky = slipswitch.Sticky{Cookie: "lb"}
 	key := []byte("a key that gateways share")
 	g := startGateway(t, &slipswitch.Proxy{StickyKey: key}, r)
 	other := startGateway(t, &slipswitch.Proxy{StickyKey: key}, r)
@@ -322,7 +322,7 @@ func TestSticky(t *testing.T) {
 func TestManyStickyCookies(t *testing.T) {
 	u := answering(t, ok(""))
 	r := route("/a", u)
-	r.Sticky = &slipswitch.Sticky{Cookie: "lb"}
+	r.Sticky = slipswitch.Sticky{Cookie: "lb"}
 	for i := range 4000 {
 		r.Upstreams = append(r.Upstreams, slipswitch.Upstream{URL: u.url + fmt.Sprint("/", i)})
 	}
@@ -344,7 +344,7 @@ func TestManyStickyCookies(t *testing.T) {
 func TestStickyToPaths(t *testing.T) {
 	u := startUpstream(t, func(r received) string { return ok(r.target()) })
 	g := startGateway(t, &slipswitch.Proxy{}, slipswitch.Route{Path: "/app",
-		Upstreams: slipswitch.To(u.url+"/one", u.url+"/two"), Sticky: &slipswitch.Sticky{Cookie: "lb"}})
+		Upstreams: slipswitch.To(u.url+"/one", u.url+"/two"), Sticky: slipswitch.Sticky{Cookie: "lb"}})
 	seen := make(map[string]bool)
 	until(t, "both are picked", func() bool {
 		first := g.get("/app")
@@ -361,7 +361,7 @@ func TestStickyToPaths(t *testing.T) {
 func TestStickyIsTheGateways(t *testing.T) {
 	list := several(t, 2, ok("", "Set-Cookie: lb=evil; Path=/", "Set-Cookie: a=b"))
 	r := route("/app", list...)
-	r.Sticky = &slipswitch.Sticky{Cookie: "lb"}
+	r.Sticky = slipswitch.Sticky{Cookie: "lb"}
 	g := startGateway(t, &slipswitch.Proxy{}, r)
 	if got := g.get("/app").Header["Set-Cookie"]; len(got) != 2 || got[0] != "a=b" || strings.Contains(got[1], "evil") {
 		t.Errorf("got Set-Cookie: %q", got)
@@ -372,17 +372,17 @@ func TestStickyIsTheGateways(t *testing.T) {
 func TestStickyAttributes(t *testing.T) {
 	list := several(t, 2, ok(""))
 	r := route("/app", list...)
-	r.Sticky = &slipswitch.Sticky{Cookie: "lb", Path: "/", SameSite: "none"}
+	r.Sticky = slipswitch.Sticky{Cookie: "lb", Path: "/", SameSite: "none"}
 	g := startGateway(t, &slipswitch.Proxy{TrustedProxies: loopback}, r)
 	if got := g.get("/app").Header.Get("Set-Cookie"); !strings.HasSuffix(got, "; Path=/; HttpOnly; Secure; SameSite=None") {
 		t.Errorf("got %q", got)
 	}
-	r.Sticky = &slipswitch.Sticky{Cookie: "lb", SameSite: "strict"}
+	r.Sticky = slipswitch.Sticky{Cookie: "lb", SameSite: "strict"}
 	g.put(r)
 	if got := g.get("/app", "X-Forwarded-Proto: https").Header.Get("Set-Cookie"); !strings.HasSuffix(got, "; Path=/app; HttpOnly; Secure; SameSite=Strict") {
 		t.Errorf("got %q", got)
 	}
-	r.Headers = &slipswitch.Headers{HideHeaders: []string{"X-Forwarded-Proto"}} // from the upstream, that is
+	r.Headers = slipswitch.Headers{HideHeaders: []string{"X-Forwarded-Proto"}} // from the upstream, that is
 	g.put(r)
 	for _, raw := range []string{request("GET", "/app", "X-Forwarded-Proto: https"), handshake("/app", "X-Forwarded-Proto: https")} {
 		if got := g.do(raw).Header.Get("Set-Cookie"); !strings.Contains(got, "; Secure;") {
@@ -394,8 +394,8 @@ func TestStickyAttributes(t *testing.T) {
 	if got := g.get("/app").Header["Set-Cookie"]; got != nil {
 		t.Errorf("got %q; want none: there is no choice", got)
 	}
-	for _, bad := range []slipswitch.Sticky{{}, {Cookie: "a b"}, {Cookie: "a", Path: "b"}, {Cookie: "a", Path: "/;"}, {Cookie: "a", SameSite: "Lax"}} {
-		r.Sticky = &bad
+	for _, bad := range []slipswitch.Sticky{{Path: "/"}, {SameSite: "lax"}, {Cookie: "a b"}, {Cookie: "a", Path: "b"}, {Cookie: "a", Path: "/;"}, {Cookie: "a", SameSite: "Lax"}} {
+		r.Sticky = bad
 		if _, err := g.Router.Apply(nil, slipswitch.Change{Put: &r}); err == nil || !strings.Contains(err.Error(), "sticky.") {
 			t.Errorf("%+v: got error %v", bad, err)
 		}

@@ -57,13 +57,13 @@ type Route struct {
 	Resolve bool `json:"resolve,omitempty"`
 
 	// Sticky keeps clients at the upstream that they were led to first.
-	Sticky *Sticky `json:"sticky,omitempty"`
+	Sticky Sticky `json:"sticky,omitzero"`
 
 	// Check asks several fixed Upstreams again and again whether they are well.
 	Check Check `json:"check,omitzero"`
 
 	// Headers are rules for header fields.
-	Headers *Headers `json:"headers,omitempty"`
+	Headers Headers `json:"headers,omitzero"`
 
 	// UpstreamHost is the Host that the upstream is sent. Empty: the client's.
 	UpstreamHost string `json:"upstreamHost,omitempty"`
@@ -161,9 +161,9 @@ func (r *Route) Equal(other *Route) bool {
 		r.Tenant == other.Tenant &&
 		r.SameOrigin == other.SameOrigin &&
 		r.Resolve == other.Resolve &&
-		r.Sticky.equal(other.Sticky) &&
+		r.Sticky == other.Sticky &&
 		r.Check == other.Check &&
-		r.Headers.equal(other.Headers) &&
+		r.Headers.equal(&other.Headers) &&
 		r.UpstreamHost == other.UpstreamHost &&
 		r.TLSProfile == other.TLSProfile &&
 		slices.Equal(r.Protocols, other.Protocols) &&
@@ -189,9 +189,6 @@ func (r *Route) Equal(other *Route) bool {
 // could modify.
 func (r *Route) cloneOptions() Route {
 	c := *r
-	if r.Sticky != nil {
-		c.Sticky = new(*r.Sticky)
-	}
 	c.Headers = r.Headers.clone()
 	c.Protocols = slices.Clone(r.Protocols)
 	return c
@@ -273,10 +270,7 @@ func (r *Route) validate(wrong func(field, value, want string)) {
 // it cannot be near it.
 func (r *Route) jsonSize() int {
 	n := len(r.Host) + len(r.Path) + len(r.UpstreamHost) + len(r.TLSProfile) + len(r.OpaqueQuery) + len(r.Meta) +
-		len(r.OnDelete.Reason) + len(r.OnUpstreamRemoved.Reason) + len(r.Check.Path) + r.Headers.size()
-	if r.Sticky != nil {
-		n += len(r.Sticky.Cookie) + len(r.Sticky.Path) + 64
-	}
+		len(r.OnDelete.Reason) + len(r.OnUpstreamRemoved.Reason) + len(r.Check.Path) + len(r.Sticky.Cookie) + len(r.Sticky.Path) + r.Headers.size()
 	for _, u := range r.Upstreams {
 		n += len(u.URL) + 32
 	}

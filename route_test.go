@@ -20,9 +20,9 @@ func fullRoute() slipswitch.Route {
 		Host: "ide.example.com", Path: "/webapp-01/ide-7", Exact: true,
 		Upstreams: slipswitch.To("http://10.0.0.7:8080", "https://10.0.0.8/base"),
 		StripPath: true, RestorePath: true, Tenant: true, SameOrigin: true, Resolve: true,
-		Sticky: &slipswitch.Sticky{Cookie: "lb", Path: "/", SameSite: "strict"},
+		Sticky: slipswitch.Sticky{Cookie: "lb", Path: "/", SameSite: "strict"},
 		Check:  slipswitch.Check{Path: "/healthz", Every: 20 * time.Second, Timeout: time.Second},
-		Headers: &slipswitch.Headers{HideCookies: []string{"session"}, HideHeaders: []string{"Authorization"},
+		Headers: slipswitch.Headers{HideCookies: []string{"session"}, HideHeaders: []string{"Authorization"},
 			Request:  slipswitch.HeaderRules{Remove: []string{"X-A"}, Set: map[string]string{"X-B": "b"}, Add: map[string]string{"X-C": "c"}},
 			Response: slipswitch.HeaderRules{Set: map[string]string{"X-Frame-Options": "DENY"}}},
 		UpstreamHost: "ide-7.internal", TLSProfile: "internal",
@@ -76,6 +76,16 @@ func TestRouteJSONRoundTrip(t *testing.T) {
 	}
 	if text, _ := json.Marshal(slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://a")}); string(text) != `{"path":"/a","upstreams":["http://a"]}` {
 		t.Errorf("got %s; want nothing that is zero", text)
+	}
+	plain := slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://a")}
+	for _, kept := range []string{`"sticky":null,"headers":null`, `"sticky":{},"headers":{}`, `"headers":{"hideCookies":[],"request":{"set":{}}}`} {
+		var read slipswitch.Route
+		if err := json.Unmarshal([]byte(`{"path":"/a","upstreams":["http://a"],`+kept+`}`), &read); err != nil || !read.Equal(&plain) {
+			t.Errorf("%s: got %+v, %v; want a route without either", kept, read, err)
+		}
+		if text, _ := json.Marshal(read); string(text) != `{"path":"/a","upstreams":["http://a"]}` {
+			t.Errorf("%s: got %s; want nothing that is zero", kept, text)
+		}
 	}
 }
 

@@ -34,7 +34,7 @@ func ExampleHeaderRules() {
 	defer workspace.Close()
 	proxy := proxyFor(slipswitch.Route{
 		Path: "/ide-7", Upstreams: slipswitch.To(workspace.URL),
-		Headers: &slipswitch.Headers{
+		Headers: slipswitch.Headers{
 			Request:  slipswitch.HeaderRules{Remove: []string{"X-Debug"}, Set: map[string]string{"X-Workspace": "7"}},
 			Response: slipswitch.HeaderRules{Remove: []string{"Server"}, Add: map[string]string{"Content-Security-Policy": "frame-ancestors 'self'"}},
 		},

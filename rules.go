@@ -48,26 +48,22 @@ func (r HeaderRules) clone() HeaderRules {
 	return HeaderRules{slices.Clone(r.Remove), maps.Clone(r.Set), maps.Clone(r.Add)}
 }
 
+// IsZero reports whether there are no rules.
+func (h Headers) IsZero() bool {
+	return len(h.HideCookies)+len(h.HideHeaders) == 0 && h.Request.IsZero() && h.Response.IsZero()
+}
+
 func (h *Headers) equal(other *Headers) bool {
-	if h == nil || other == nil {
-		return h == other
-	}
 	return slices.Equal(h.HideCookies, other.HideCookies) && slices.Equal(h.HideHeaders, other.HideHeaders) &&
 		h.Request.equal(other.Request) && h.Response.equal(other.Response)
 }
 
-func (h *Headers) clone() *Headers {
-	if h == nil {
-		return nil
-	}
-	return &Headers{slices.Clone(h.HideCookies), slices.Clone(h.HideHeaders), h.Request.clone(), h.Response.clone()}
+func (h *Headers) clone() Headers {
+	return Headers{slices.Clone(h.HideCookies), slices.Clone(h.HideHeaders), h.Request.clone(), h.Response.clone()}
 }
 
 // size is about that of the JSON.
 func (h *Headers) size() (n int) {
-	if h == nil {
-		return 0
-	}
 	list := func(texts []string) {
 		for _, text := range texts {
 			n += len(text) + 4
@@ -89,9 +85,6 @@ func (h *Headers) size() (n int) {
 }
 
 func (h *Headers) validate(wrong func(field, value, want string)) {
-	if h == nil {
-		return
-	}
 	for i, name := range h.HideCookies {
 		if !isToken(strings.TrimSuffix(name, "*")) || strings.HasSuffix(name, "**") {
 			wrong(fmt.Sprintf("headers.hideCookies[%d]", i), name, "must be a cookie's name, which may end in *")
@@ -176,10 +169,10 @@ func (r HeaderRules) clean(trailer http.Header) {
 // hidesCookie reports whether a cookie is the platform's own, or tells where the
 // gateway has led the client.
 func (r *Route) hidesCookie(name string) bool {
-	if r.Sticky != nil && name == r.Sticky.Cookie {
+	switch {
+	case r.Sticky.Cookie != "" && name == r.Sticky.Cookie:
 		return true
-	}
-	if r.Headers == nil {
+	case len(r.Headers.HideCookies) == 0:
 		return false
 	}
 	decoded := decodedName(name)
@@ -191,19 +184,17 @@ func (r *Route) hidesCookie(name string) bool {
 
 // outgoing changes a request's header and trailer to what the upstream gets.
 func (r *Route) outgoing(header, trailer http.Header) {
-	if r.Sticky == nil && r.Headers == nil {
+	if r.Sticky == (Sticky{}) && r.Headers.IsZero() {
 		return
 	}
 	dropCookies(header, r.hidesCookie)
 	delete(trailer, "Cookie")
-	if h := r.Headers; h != nil {
-		for _, name := range h.HideHeaders {
-			header.Del(name)
-			trailer.Del(name)
-		}
-		h.Request.apply(header)
-		h.Request.clean(trailer)
+	for _, name := range r.Headers.HideHeaders {
+		header.Del(name)
+		trailer.Del(name)
 	}
+	r.Headers.Request.apply(header)
+	r.Headers.Request.clean(trailer)
 }
 
 // incoming changes an upstream's response header to what the client gets.
@@ -211,10 +202,8 @@ func (p *Proxy) incoming(header http.Header, x *exchange, c *choice) {
 	route := x.match.options()
 	defer func() { x.untyped = header["Content-Type"] == nil }()
 	prefix, _ := x.match.split()
-	if h := route.Headers; h != nil {
-		for _, name := range h.HideHeaders {
-			header.Del(name)
-		}
+	for _, name := range route.Headers.HideHeaders {
+		header.Del(name)
 	}
 	if route.Tenant {
 		confine(header, prefix, x.script)
@@ -225,9 +214,7 @@ func (p *Proxy) incoming(header http.Header, x *exchange, c *choice) {
 	if route.rewritesCookies() {
 		route.rewriteCookies(header, prefix)
 	}
-	if h := route.Headers; h != nil {
-		h.Response.apply(header)
-	}
+	route.Headers.Response.apply(header)
 	p.stick(header, x, c)
 }
 
@@ -243,10 +230,8 @@ func (r *Route) cleanTrailer(trailer http.Header, named []string) {
 	for name := range tokens(named) {
 		trailer.Del(name)
 	}
-	if h := r.Headers; h != nil {
-		for _, name := range h.HideHeaders {
-			trailer.Del(name)
-		}
-		h.Response.clean(trailer)
+	for _, name := range r.Headers.HideHeaders {
+		trailer.Del(name)
 	}
+	r.Headers.Response.clean(trailer)
 }

@@ -13,30 +13,26 @@ import (
 	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
-// Sticky keeps a client at the upstream that it was led to first, by a cookie,
-// as long as that is one of the route's and can be reached. The cookie tells
-// nothing: it is a keyed hash of the upstream's URL. One that is forged, or
-// of an upstream that is not there any more, is no cookie at all.
+// Sticky keeps a client at the upstream that its first request went to, by a
+// cookie, as long as the route lists that upstream and it can be reached. The
+// cookie's value is a keyed hash of the upstream's URL. A forged cookie is
+// ignored, and so is that of an upstream that the route no longer lists. The
+// zero Sticky sets no cookie.
 type Sticky struct {
-	// Cookie is the cookie's name. The upstream never sees it.
+	// Cookie is the cookie's name. It is required if any field is set. The cookie
+	// is not forwarded.
 	Cookie string `json:"cookie"`
 
-	// Path is the cookie's. Empty: the route's, so that routes do not share it.
+	// Path is the cookie's path. Empty means the route's, so that routes do not
+	// share the cookie.
 	Path string `json:"path,omitempty"`
 
-	// SameSite is "lax", "strict" or "none". Empty: lax.
+	// SameSite is "lax", "strict" or "none". Empty means lax.
 	SameSite string `json:"sameSite,omitempty"`
 }
 
-func (s *Sticky) equal(other *Sticky) bool {
-	if s == nil || other == nil {
-		return s == other
-	}
-	return *s == *other
-}
-
-func (s *Sticky) validate(wrong func(field, value, want string)) {
-	if s == nil {
+func (s Sticky) validate(wrong func(field, value, want string)) {
+	if s == (Sticky{}) {
 		return
 	}
 	if !isToken(s.Cookie) {
@@ -84,7 +80,7 @@ func (p *Proxy) tag(m Match, t *target) string {
 // stuck returns the target that a request's cookie names, or -1.
 func (p *Proxy) stuck(header http.Header, x *exchange, targets []target) int {
 	s := x.match.options().Sticky
-	if s == nil || len(targets) == 1 {
+	if s == (Sticky{}) || len(targets) == 1 {
 		return -1
 	}
 	var tags []string // made once
@@ -112,7 +108,7 @@ func (p *Proxy) stuck(header http.Header, x *exchange, targets []target) int {
 // stick has the client told where it was led, unless it has come with that.
 func (p *Proxy) stick(header http.Header, x *exchange, c *choice) {
 	s := x.match.options().Sticky
-	if s == nil || len(c.targets) == 1 || x.stuck == c.target {
+	if s == (Sticky{}) || len(c.targets) == 1 || x.stuck == c.target {
 		return
 	}
 	prefix, _ := x.match.split()

@@ -49,12 +49,12 @@ func isForWholeHost(name string) bool {
 }
 
 func (r *Route) rewritesCookies() bool {
-	return r.guardsCookies() || r.RestorePath || r.Sticky != nil
+	return r.guardsCookies() || r.RestorePath || r.Sticky != (Sticky{})
 }
 
 // guardsCookies reports whether there are cookies that upstreams must not set.
 func (r *Route) guardsCookies() bool {
-	return r.Tenant || r.Headers != nil && len(r.Headers.HideCookies) > 0
+	return r.Tenant || len(r.Headers.HideCookies) > 0
 }
 
 // rewriteCookies drops what a response sets of the platform's cookies, and

@@ -28,7 +28,7 @@ func ExampleHeaders() {
 	proxy.Router.Apply(nil, slipswitch.Change{Put: &slipswitch.Route{
 		Path: "/ide-7", StripPath: true, RestorePath: true, Tenant: true,
 		Upstreams: slipswitch.To(workspace.URL),
-		Headers:   &slipswitch.Headers{HideCookies: []string{"session"}},
+		Headers:   slipswitch.Headers{HideCookies: []string{"session"}},
 	}})
 	request := httptest.NewRequest("GET", "/ide-7/", nil)
 	request.Header.Set("Cookie", "session=secret; theme=light")
@@ -62,8 +62,8 @@ func TestTenantCookies(t *testing.T) {
 	tenant := slipswitch.Route{Path: "/ws/a", Tenant: true}
 	stripped := slipswitch.Route{Path: "/ws/a", Tenant: true, StripPath: true}
 	restored := slipswitch.Route{Path: "/ws/a", RestorePath: true, StripPath: true}
-	sticky := slipswitch.Route{Path: "/ws/a", Sticky: &slipswitch.Sticky{Cookie: "lb"}}
-	hidden := slipswitch.Route{Path: "/ws/a", Headers: &slipswitch.Headers{HideCookies: []string{"session", "_auth*"}}}
+	sticky := slipswitch.Route{Path: "/ws/a", Sticky: slipswitch.Sticky{Cookie: "lb"}}
+	hidden := slipswitch.Route{Path: "/ws/a", Headers: slipswitch.Headers{HideCookies: []string{"session", "_auth*"}}}
 	for _, test := range []struct {
 		route     slipswitch.Route
 		set, want string
@@ -163,7 +163,7 @@ func TestTenantFields(t *testing.T) {
 		}
 	}
 	// The upstream need not know what it is asked for.
-	hidden := slipswitch.Route{Path: "/ws/a", Tenant: true, Headers: &slipswitch.Headers{HideHeaders: []string{"Service-Worker"}}}
+	hidden := slipswitch.Route{Path: "/ws/a", Tenant: true, Headers: slipswitch.Headers{HideHeaders: []string{"Service-Worker"}}}
 	for _, a := range eachAnswer(t, hidden, "/ws/a", nil, []string{"Service-Worker: script"}) {
 		if got := a.Header.Get("Service-Worker-Allowed"); got != "/ws/a/" {
 			t.Errorf("hidden from the upstream: got %q; want /ws/a/", got)
@@ -197,7 +197,7 @@ func TestHidden(t *testing.T) {
 		}}
 	}
 	change := func(r *slipswitch.Route) {
-		r.Headers = &slipswitch.Headers{HideCookies: []string{"session", "_auth*"}, HideHeaders: []string{"authorization", "X-Token"}}
+		r.Headers = slipswitch.Headers{HideCookies: []string{"session", "_auth*"}, HideHeaders: []string{"authorization", "X-Token"}}
 	}
 	eachWay(t, p, change, func(t *testing.T, send func(...string) received) {
 		for cookie, want := range map[string]string{
@@ -233,7 +233,7 @@ func TestHidden(t *testing.T) {
 // TestHeaderRules are applied to both ways, in their order.
 func TestHeaderRules(t *testing.T) {
 	rules := slipswitch.HeaderRules{Remove: []string{"x-gone", "X-New"}, Set: map[string]string{"x-set": "1", "X-New": "2"}, Add: map[string]string{"X-Add": "3"}}
-	change := func(r *slipswitch.Route) { r.Headers = &slipswitch.Headers{Request: rules} }
+	change := func(r *slipswitch.Route) { r.Headers = slipswitch.Headers{Request: rules} }
 	lines := []string{"X-Gone: 0", "X-Set: 0", "X-New: 0", "X-Add: 0", "X-Other: 0"}
 	want := map[string]string{"X-Gone": "", "X-Set": "1", "X-New": "2", "X-Add": "0|3", "X-Other": "0"}
 	eachWay(t, func() *slipswitch.Proxy { return &slipswitch.Proxy{} }, change, func(t *testing.T, send func(...string) received) {
@@ -244,7 +244,7 @@ func TestHeaderRules(t *testing.T) {
 			}
 		}
 	})
-	for _, a := range eachAnswer(t, slipswitch.Route{Path: "/a", Headers: &slipswitch.Headers{Response: rules, HideHeaders: []string{"X-Other"}}}, "/a", lines, nil) {
+	for _, a := range eachAnswer(t, slipswitch.Route{Path: "/a", Headers: slipswitch.Headers{Response: rules, HideHeaders: []string{"X-Other"}}}, "/a", lines, nil) {
 		for name, want := range want {
 			if have := strings.Join(a.Header[name], "|"); have != want && name != "X-Other" || name == "X-Other" && have != "" {
 				t.Errorf("%s: %s: %q; want %q", a.Status, name, have, want)
@@ -258,7 +258,7 @@ func TestHeaderRules(t *testing.T) {
 func TestHeaderRulesHoldInTrailers(t *testing.T) {
 	u := answering(t, ok("<html>", "Content-Type: image/png"))
 	r := route("/a", u)
-	r.Headers = &slipswitch.Headers{
+	r.Headers = slipswitch.Headers{
 		Request:  slipswitch.HeaderRules{Remove: []string{"User-Agent"}, Set: map[string]string{"x-workspace": "7"}, Add: map[string]string{"X-Role": "guest"}},
 		Response: slipswitch.HeaderRules{Remove: []string{"Content-Type"}},
 	}
@@ -321,7 +321,7 @@ func TestPutRefusesHeaders(t *testing.T) {
 		"headers.response.set.X-Null": {Response: slipswitch.HeaderRules{Set: map[string]string{"X-Null": "\x00"}}},
 	} {
 		var router slipswitch.Router
-		r := slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://a"), Headers: &h}
+		r := slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://a"), Headers: h}
 		_, err := router.Apply(nil, slipswitch.Change{Put: &r})
 		batch, ok := errors.AsType[*slipswitch.BatchError](err)
 		if !ok || len(batch.Routes) != 1 || batch.Routes[0].Field != strings.TrimSpace(field) || !strings.HasPrefix(batch.Routes[0].Want, "must ") {
