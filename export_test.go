@@ -129,3 +129,25 @@ func Tunneling(p *Proxy) int {
 	defer p.seats.mu.Unlock()
 	return p.seats.tunnels.all
 }
+
+// Pick has one of a route's own upstreams picked, of those that are not among
+// the first tried, and returns which.
+func (p *Proxy) Pick(e Entry, tried int) int {
+	p.start.Do(p.init)
+	c := p.picker.among(e.leaf, e.leaf.upstreams.targets, -1)
+	defer c.end()
+	if tried > 0 {
+		c.next()
+		c.end()
+		for i := range c.tried {
+			c.tried[i] = i < tried
+		}
+	}
+	picked := c.next()
+	for i := range c.targets {
+		if picked == &c.targets[i] {
+			return i
+		}
+	}
+	return -1
+}

@@ -54,6 +54,7 @@ type choice struct {
 	targets []target
 	first   int // the target to try first; -1: none in particular
 	tried   []bool
+	most    int   // the greatest weight
 	taken   *load // to be given back; nil: nothing
 	target  *target
 }
@@ -73,10 +74,16 @@ func (c *choice) next() *target {
 		return c.target
 	}
 	p := c.picker
+	first := c.tried == nil
+	if first {
+		c.tried = make([]bool, len(c.targets))
+		for i := range c.targets {
+			c.most = max(c.most, int(c.targets[i].weight))
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c.tried == nil {
-		c.tried = make([]bool, len(c.targets))
+	if first {
 		p.watch(c.leaf)
 	}
 	i := c.first
@@ -116,8 +123,18 @@ func (c *choice) better(i int) int {
 
 // draw returns a random target, by weight, of those that have not been tried,
 // but for one; an ejected one only if there is no other, and -1 if there is none.
+//
+// Of many, most single draws hit one that will do, and nobody waits until a
+// thousand others have been looked at.
 func (c *choice) draw(but int) int {
+	const many = 16
 	now := time.Now()
+	for tries := 0; tries < many && len(c.targets) > many; tries++ {
+		i := rand.IntN(len(c.targets))
+		if rand.IntN(c.most) < int(c.targets[i].weight) && i != but && !c.tried[i] && !c.ejected(i, now) {
+			return i
+		}
+	}
 	for _, ejected := range []bool{false, true} {
 		if ejected && but >= 0 && !c.ejected(but, now) {
 			break

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -399,5 +400,58 @@ func TestStickyAttributes(t *testing.T) {
 		if _, err := g.Router.Apply(nil, slipswitch.Change{Put: &r}); err == nil || !strings.Contains(err.Error(), "sticky.") {
 			t.Errorf("%+v: got error %v", bad, err)
 		}
+	}
+}
+
+// pickOf returns a route with n upstreams, of weights 1, 2, 3, 1, 2, 3, …
+func pickOf(t testing.TB, n int) (*slipswitch.Proxy, slipswitch.Entry) {
+	t.Helper()
+	p := &slipswitch.Proxy{Router: new(slipswitch.Router)}
+	r := slipswitch.Route{Path: "/"}
+	for i := range n {
+		r.Upstreams = append(r.Upstreams, slipswitch.Upstream{URL: fmt.Sprintf("http://10.0.%d.%d:8080", i/200, i%200+1), Weight: 1 + i%3})
+	}
+	if _, err := p.Router.Update(func(tx *slipswitch.Txn) error { tx.Put(r); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	e, _ := p.Router.Table().At(r.Key())
+	return p, e
+}
+
+// Of many each is picked by its weight, and the last one is found, too, when all
+// others have been tried.
+func TestPickOfMany(t *testing.T) {
+	const each = 2000
+	p, e := pickOf(t, 60)
+	var got [4]int
+	for range 60 * each {
+		got[1+p.Pick(e, 0)%3]++
+	}
+	for weight, want := range []float64{0, 20. / 120, 40. / 120, 60. / 120} {
+		if share := float64(got[weight]) / (60 * each); math.Abs(share-want) > 0.02 {
+			t.Errorf("those of weight %d got %.3f of all; want %.3f", weight, share, want)
+		}
+	}
+	p, e = pickOf(t, 1000)
+	for range 20 {
+		if i := p.Pick(e, 999); i != 999 {
+			t.Fatalf("got %d; want the only one that is left", i)
+		}
+	}
+	if i := p.Pick(e, 1000); i != -1 {
+		t.Errorf("got %d; want none", i)
+	}
+}
+
+func BenchmarkPick(b *testing.B) {
+	for _, n := range []int{2, 10, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			p, e := pickOf(b, n)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					p.Pick(e, 0)
+				}
+			})
+		})
 	}
 }
