@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/slipswitch/slipswitch"
@@ -141,4 +142,34 @@ func ExampleActivityKinds() {
 	}
 	fmt.Println(proxy.ActivityKinds&slipswitch.ActivityUpstreamMessages != 0)
 	// Output: false
+}
+
+// TestActivityOfAClockAhead: what a clock has noted that was ahead ages from when
+// it is looked at.
+func TestActivityOfAClockAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var router slipswitch.Router
+		key := slipswitch.Key{Path: "/a"}
+		if _, err := router.Update(func(tx *slipswitch.Txn) error {
+			tx.Put(slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://10.0.0.7:8080")})
+			tx.Use(key, time.Now().Add(24*time.Hour))
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		entry, _ := router.Table().At(key)
+		begin := time.Now()
+		if got := entry.LastActive(); !got.Equal(begin) {
+			t.Errorf("got %v; want now, %v", got, begin)
+		}
+		time.Sleep(time.Hour)
+		if got := entry.LastActive(); !got.Equal(begin) {
+			t.Errorf("an hour later: got %v; want %v", got, begin)
+		}
+		time.Sleep(time.Hour)
+		entry.Use()
+		if got := entry.LastActive(); !got.Equal(time.Now()) {
+			t.Errorf("used: got %v; want %v", got, time.Now())
+		}
+	})
 }

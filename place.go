@@ -34,11 +34,17 @@ func (p *place) use(now time.Time) {
 	}
 }
 
-// lastActive returns the last activity, that of open tunnels included.
+// lastActive returns the last activity, that of open tunnels included. What a
+// clock that was ahead has noted is no later than now, and from then on ages.
 func (p *place) lastActive() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	last := time.Unix(0, p.active.Load()) // not before the lock: the last of a tunnel counts here before it leaves
+	noted := p.active.Load() // not before the lock: the last of a tunnel counts here before it leaves
+	if now := time.Now(); noted > now.Add(time.Second).UnixNano() {
+		p.active.CompareAndSwap(noted, now.UnixNano())
+		noted = now.UnixNano()
+	}
+	last := time.Unix(0, noted)
 	for t := range p.tunnels {
 		last = latest(last, t.proxy.lastActive(t.stats()))
 	}

@@ -78,6 +78,7 @@ func TestActivitySize(t *testing.T) {
 	keepalive := text(true, "13 bytes long")
 	client.send(keepalive)
 	far.expect(keepalive)
+	until(t, "it is counted", func() bool { return tunnel.Traffic().ClientMessages > 0 })
 	if traffic := tunnel.Traffic(); traffic.ClientMessages != 1 || traffic.LastData.IsZero() || !traffic.LastActive.IsZero() {
 		t.Errorf("a keepalive: got %+v; want one message, data, no activity", traffic)
 	}

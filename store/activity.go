@@ -26,8 +26,12 @@ func (k *knownActivity) note(activity []LastUse, now time.Time) {
 		if k.at == nil {
 			k.at = make(map[record]time.Time)
 		}
-		if id := (record{a.Owner, a.Key}); a.At.After(k.at[id]) {
-			k.at[id] = a.At
+		at := a.At
+		if at.After(now) {
+			at = now // of a gateway whose clock is ahead
+		}
+		if id := (record{a.Owner, a.Key}); at.After(k.at[id]) {
+			k.at[id] = at
 		}
 	}
 }

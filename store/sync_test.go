@@ -404,3 +404,40 @@ func TestSyncAsksForTheOrderSeldom(t *testing.T) {
 		}
 	})
 }
+
+// A noting store is a memory that notes what is written of activity.
+type noting struct {
+	store.Memory
+	touched []store.LastUse
+}
+
+func (n *noting) Touch(ctx context.Context, activity ...store.LastUse) error {
+	n.touched = append(n.touched, activity...)
+	return n.Memory.Touch(ctx, activity...)
+}
+
+// Activity that a gateway has written whose clock is ahead keeps nobody from
+// writing more.
+func TestSyncActivityOfAClockAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var source noting
+		key := slipswitch.Key{Path: "/a"}
+		source.Write(t.Context(), "", slipswitch.Change{Put: put("", "/a", "1").Route})
+		source.Memory.Touch(t.Context(), store.LastUse{Key: key, At: time.Now().Add(24 * time.Hour)})
+		s := &store.Sync{Source: &source, Router: new(slipswitch.Router)}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer synctest.Wait()
+		defer cancel()
+		go s.Run(ctx)
+		s.Wait(ctx, 0)
+		e, _ := s.Router.Table().At(key)
+		e.LastActive()
+		time.Sleep(5*time.Minute + 30*time.Second)
+		e.Use()
+		used := time.Now()
+		time.Sleep(2 * time.Minute)
+		if n := len(source.touched); n != 1 || !source.touched[0].At.Equal(used) {
+			t.Errorf("written: %v; want one use, at %v", source.touched, used)
+		}
+	})
+}

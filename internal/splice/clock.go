@@ -21,6 +21,7 @@ const before = 10 * 365 * 24 * time.Hour
 // clock is a running wheel. It counts time in nanoseconds.
 type clock struct {
 	base time.Time
+	wall time.Time     // what the wall clock said at base
 	kick chan struct{} // an entry is due earlier than the goroutine thinks
 	quit chan struct{}
 
@@ -38,7 +39,8 @@ type entry struct {
 }
 
 func startClock() *clock {
-	c := &clock{base: time.Now().Add(-before), kick: make(chan struct{}, 1), quit: make(chan struct{})}
+	base := time.Now().Add(-before)
+	c := &clock{base: base, wall: base.Round(0), kick: make(chan struct{}, 1), quit: make(chan struct{})}
 	go c.run()
 	return c
 }
@@ -52,12 +54,16 @@ func (c *clock) now() int64 { return int64(time.Since(c.base)) + 1 }
 // that is longer.
 func span(d time.Duration) int64 { return int64(min(d, 100*365*24*time.Hour)) }
 
-// at turns what now returned into a time.
+// at turns what now returned into a time, by the wall clock as it goes now: it may have been set since the start.
 func (c *clock) at(now int64) time.Time {
 	if now == 0 {
 		return time.Time{}
 	}
-	return c.base.Add(time.Duration(now - 1))
+	at := c.base.Add(time.Duration(now - 1))
+	if set := time.Now().Round(0).Sub(c.wall) - time.Since(c.base); set.Abs() > time.Second {
+		return at.Round(0).Add(set)
+	}
+	return at
 }
 
 // wake has the entry called at the given time, or up to a tick later, unless it is to be called earlier anyway.

@@ -52,3 +52,17 @@ func TestClock(t *testing.T) {
 		}
 	})
 }
+
+// Times are told by the wall clock as it goes now.
+func TestClockWasSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, back := range []time.Duration{0, time.Hour, -time.Hour} {
+			c := splice.StartClock()
+			time.Sleep(time.Minute)
+			if got, want := c.At(back), time.Now().Add(-back); got.Sub(want).Abs() > time.Second {
+				t.Errorf("set back by %v: got %v; want %v", back, got, want)
+			}
+			c.Stop()
+		}
+	})
+}

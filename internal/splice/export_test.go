@@ -38,3 +38,9 @@ func (p *Pair) Over(side Side) bool {
 
 // Cause is the cause of the tunnel's end; nil before it.
 func (p *Pair) Cause() *Cause { return p.cause.Load() }
+
+// At returns the time of now after the wall clock has been set back.
+func (c Clock) At(back time.Duration) time.Time {
+	c.c.wall = c.c.wall.Add(back)
+	return c.c.at(c.c.now())
+}

@@ -216,7 +216,7 @@ func testActivity(t *testing.T, s Subject) {
 	g := start(t, st)
 	g.wait(0)
 	table := g.Router.Table()
-	later := time.Now().Add(time.Hour)
+	later := time.Now()
 	touch(store.LastUse{Key: a, At: later})
 	g.wait(write(t, st, "", put("/c", 1)))
 	entry, _ := g.Router.Table().At(a)
