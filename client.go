@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
 // A responseWriter bounds how long a client may take nothing, flushes what the
@@ -69,7 +71,7 @@ func (w *responseWriter) WriteHeader(status int) {
 			return
 		}
 		header := w.ResponseWriter.Header()
-		removeHopByHop(header)
+		headers.RemoveHopByHop(header)
 		if w.confine {
 			maps.DeleteFunc(header, func(name string, _ []string) bool { return name != "Link" })
 		}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
 // An HTTP/1 client may be answered before it has sent all: its body, or the
@@ -170,7 +172,7 @@ func (e *earlyWriter) WriteHeader(status int) {
 func sayClose(header http.Header) {
 	said := header["Connection"]
 	header["Connection"] = []string{"close"} // the server looks at the first
-	if hasToken(said, "upgrade") {
+	if headers.HasToken(said, "upgrade") {
 		header.Add("Connection", "upgrade")
 	}
 }
@@ -267,7 +269,7 @@ func reset(conn net.Conn) {
 // trailers returns the trailer section, as net/http would write it.
 func (e *earlyWriter) trailers() string {
 	header, trailer := e.Header(), make(http.Header)
-	for name := range tokens(e.announced) {
+	for name := range headers.Tokens(e.announced) {
 		name = http.CanonicalHeaderKey(name)
 		trailer[name] = header[name]
 	}

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
 // An Error is why a request got no answer from an upstream. The statuses:
@@ -172,9 +174,9 @@ func writeError(w http.ResponseWriter, r *http.Request, e *Error) {
 func prefer(accept []string, mediaTypes ...string) (best string) {
 	highest := 0.
 	for _, mediaType := range mediaTypes {
-		for element := range tokens(accept) {
+		for element := range headers.Tokens(accept) {
 			name, parameters, _ := strings.Cut(element, ";")
-			if !equalFold(strings.TrimSpace(name), mediaType) {
+			if !headers.EqualFold(strings.TrimSpace(name), mediaType) {
 				continue
 			}
 			if q := quality(parameters); q > highest {
@@ -190,7 +192,7 @@ func prefer(accept []string, mediaTypes ...string) (best string) {
 func quality(parameters string) float64 {
 	for parameter := range strings.SplitSeq(parameters, ";") {
 		name, value, _ := strings.Cut(parameter, "=")
-		if !equalFold(strings.TrimSpace(name), "q") {
+		if !headers.EqualFold(strings.TrimSpace(name), "q") {
 			continue
 		}
 		value = strings.TrimSpace(value)

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
 const (
@@ -143,22 +145,22 @@ func (h *handshake) verify(r *http.Request, x *exchange) error {
 	switch {
 	case h.response.Proto != "HTTP/1.1":
 		return badSwitch("version")
-	case !hasToken(header["Connection"], "upgrade") || len(header["Upgrade"]) != 1 || !equalFold(header["Upgrade"][0], x.upgrade):
+	case !headers.HasToken(header["Connection"], "upgrade") || len(header["Upgrade"]) != 1 || !headers.EqualFold(header["Upgrade"][0], x.upgrade):
 		return badSwitch("Upgrade or Connection")
 	case x.upgrade != "websocket":
 		return nil
 	case !slices.Equal(header["Sec-Websocket-Accept"], []string{acceptKey(r.Header["Sec-Websocket-Key"][0])}):
 		return badSwitch("Sec-WebSocket-Accept")
 	}
-	offered := slices.Collect(tokens(r.Header["Sec-Websocket-Protocol"]))
+	offered := slices.Collect(headers.Tokens(r.Header["Sec-Websocket-Protocol"]))
 	if chosen := header["Sec-Websocket-Protocol"]; len(chosen) > 1 || len(chosen) == 1 && !slices.Contains(offered, chosen[0]) {
 		return badSwitch("Sec-WebSocket-Protocol")
 	}
 	extensions := make(map[string]bool)
-	for extension := range tokens(r.Header["Sec-Websocket-Extensions"]) {
+	for extension := range headers.Tokens(r.Header["Sec-Websocket-Extensions"]) {
 		extensions[extensionName(extension)] = true
 	}
-	for extension := range tokens(header["Sec-Websocket-Extensions"]) {
+	for extension := range headers.Tokens(header["Sec-Websocket-Extensions"]) {
 		if !extensions[extensionName(extension)] {
 			return badSwitch("Sec-WebSocket-Extensions")
 		}

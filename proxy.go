@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch/internal/canon"
+	"github.com/slipswitch/slipswitch/internal/headers"
 	"github.com/slipswitch/slipswitch/internal/journal"
 	"github.com/slipswitch/slipswitch/internal/splice"
 )
@@ -172,7 +173,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 		return
 	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
 		err = &Error{Status: http.StatusMethodNotAllowed, Reason: "CONNECT and TRACE are not forwarded"}
-	case !isToken(r.Method): // HTTP/2 lets others pass
+	case !headers.IsToken(r.Method): // HTTP/2 lets others pass
 		err = &Error{Status: http.StatusBadRequest, Reason: "the method is invalid", Err: fmt.Errorf("it is %.64q", r.Method)}
 	case err == nil && loops(r.Header):
 		err = &Error{Status: http.StatusLoopDetected, Reason: "the gateway leads to itself"}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch/internal/canon"
+	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
 // MaxRoute is how long a route may be as JSON, in bytes. Most of it can be Meta.
@@ -221,7 +222,7 @@ func (r *Route) validate(wrong func(field, value, want string)) {
 	for i, protocol := range r.Protocols {
 		field := fmt.Sprintf("protocols[%d]", i)
 		switch {
-		case !isToken(strings.Replace(protocol, "/", "", 1)) || strings.ToLower(protocol) != protocol:
+		case !headers.IsToken(strings.Replace(protocol, "/", "", 1)) || strings.ToLower(protocol) != protocol:
 			wrong(field, protocol, "must be a protocol name in lower case (RFC 9110 §7.8)")
 		case protocol == "websocket" || protocol == "h2c":
 			wrong(field, protocol, "must not be listed: websocket always passes, h2c never")

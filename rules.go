@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
 // Headers are a route's own rules for header fields. They are applied where
@@ -86,7 +88,7 @@ func (h *Headers) size() (n int) {
 
 func (h *Headers) validate(wrong func(field, value, want string)) {
 	for i, name := range h.HideCookies {
-		if !isToken(strings.TrimSuffix(name, "*")) || strings.HasSuffix(name, "**") {
+		if !headers.IsToken(strings.TrimSuffix(name, "*")) || strings.HasSuffix(name, "**") {
 			wrong(fmt.Sprintf("headers.hideCookies[%d]", i), name, "must be a cookie's name, which may end in *")
 		}
 	}
@@ -104,7 +106,7 @@ func (h *Headers) validate(wrong func(field, value, want string)) {
 			} else {
 				named[canonical] = true
 			}
-			if value := values[name]; !validFieldValue(value) {
+			if value := values[name]; !headers.IsValue(value) {
 				wrong(field+"."+name, value, "must be a header's value: no control bytes, no space around it")
 			}
 		}
@@ -123,22 +125,13 @@ func (h *Headers) validate(wrong func(field, value, want string)) {
 func checkFieldName(field, name string, wrong func(field, value, want string)) {
 	canonical := http.CanonicalHeaderKey(name)
 	switch {
-	case !isToken(name):
+	case !headers.IsToken(name):
 		wrong(field, name, "must be a header's name")
-	case framing[canonical] || isHopByHop(canonical) || strings.HasPrefix(canonical, "Sec-Websocket-"):
+	case framing[canonical] || headers.IsHopByHop(canonical) || strings.HasPrefix(canonical, "Sec-Websocket-"):
 		wrong(field, name, "must not be a field that is between two connections' ends, or a handshake's")
 	case canonical == "Via":
 		wrong(field, name, "must not be Via: loops are found by it")
 	}
-}
-
-func validFieldValue(value string) bool {
-	for i := range len(value) {
-		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return strings.Trim(value, " \t") == value
 }
 
 func (r HeaderRules) apply(header http.Header) {
@@ -175,8 +168,8 @@ func (r *Route) hidesCookie(name string) bool {
 	case len(r.Headers.HideCookies) == 0:
 		return false
 	}
-	decoded := decodedName(name)
-	variable := variableName(decoded)
+	decoded := headers.DecodedCookieName(name)
+	variable := headers.CookieVariable(decoded)
 	return slices.ContainsFunc(r.Headers.HideCookies, func(p string) bool {
 		return coversName(p, name) || coversName(p, decoded) || coversName(p, variable)
 	})
@@ -187,7 +180,7 @@ func (r *Route) outgoing(header, trailer http.Header) {
 	if r.Sticky == (Sticky{}) && r.Headers.IsZero() {
 		return
 	}
-	dropCookies(header, r.hidesCookie)
+	headers.DropCookies(header, r.hidesCookie)
 	delete(trailer, "Cookie")
 	for _, name := range r.Headers.HideHeaders {
 		header.Del(name)
@@ -223,11 +216,11 @@ func (p *Proxy) incoming(header http.Header, x *exchange, c *choice) {
 // it there. Named are the header's Connection fields.
 func (r *Route) cleanTrailer(trailer http.Header, named []string) {
 	for name := range trailer {
-		if isHopByHop(name) || framing[name] || name == "Set-Cookie" || r.Tenant && (isForWholeHost(name) || name == "Service-Worker-Allowed") {
+		if headers.IsHopByHop(name) || framing[name] || name == "Set-Cookie" || r.Tenant && (isForWholeHost(name) || name == "Service-Worker-Allowed") {
 			delete(trailer, name)
 		}
 	}
-	for name := range tokens(named) {
+	for name := range headers.Tokens(named) {
 		trailer.Del(name)
 	}
 	for _, name := range r.Headers.HideHeaders {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/slipswitch/slipswitch/internal/canon"
+	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
 // Sticky keeps a client at the upstream that its first request went to, by a
@@ -35,7 +36,7 @@ func (s Sticky) validate(wrong func(field, value, want string)) {
 	if s == (Sticky{}) {
 		return
 	}
-	if !isToken(s.Cookie) {
+	if !headers.IsToken(s.Cookie) {
 		wrong("sticky.cookie", s.Cookie, "must be a cookie's name")
 	}
 	if s.Path != "" && (s.Path[0] != '/' || !validCookiePath(s.Path)) {
@@ -85,7 +86,7 @@ func (p *Proxy) stuck(header http.Header, x *exchange, targets []target) int {
 	}
 	var tags []string // made once
 	tried := 0
-	for said := range cookies(header["Cookie"], s.Cookie) {
+	for said := range headers.CookieValues(header["Cookie"], s.Cookie) {
 		if len(said) != tagLength {
 			continue
 		}
@@ -114,7 +115,7 @@ func (p *Proxy) stick(header http.Header, x *exchange, c *choice) {
 	prefix, _ := x.match.split()
 	cookie := &http.Cookie{
 		Name: s.Cookie, Value: p.tag(x.match, c.target),
-		Path:     cmp.Or(s.Path, cookiePath(prefix)),
+		Path:     cmp.Or(s.Path, headers.CookiePath(prefix)),
 		SameSite: sameSite[s.SameSite],
 		HttpOnly: true,
 		Secure:   s.SameSite == "none" || x.client.Scheme == "https",

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/slipswitch/slipswitch/internal/canon"
+	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
 // Several tenants on one host: a path is no boundary in a browser, whose
@@ -64,14 +65,14 @@ func (r *Route) rewriteCookies(header http.Header, prefix string) {
 	for _, cookie := range header["Set-Cookie"] {
 		pair, _, _ := strings.Cut(cookie, ";")
 		name, value, found := strings.Cut(pair, "=")
-		if name = cookieName(name); name == "" || !found {
+		if name = headers.CookieName(name); name == "" || !found {
 			// A nameless cookie, "a" or "=a=b", is sent back as "a" or "a=b".
 			if r.guardsCookies() {
 				continue
 			}
 			if name == "" {
 				name, _, _ = strings.Cut(value, "=")
-				name = cookieName(name)
+				name = headers.CookieName(name)
 			}
 		}
 		if r.hidesCookie(name) {
@@ -98,14 +99,14 @@ func (r *Route) rewriteCookie(cookie, prefix string) string {
 	for _, attribute := range attributes[1:] {
 		name, value, _ := strings.Cut(attribute, "=")
 		switch name = strings.Trim(name, " \t"); {
-		case equalFold(name, "path"):
+		case headers.EqualFold(name, "path"):
 			path = strings.Trim(value, " \t")
-		case equalFold(name, "domain") && r.Tenant:
+		case headers.EqualFold(name, "domain") && r.Tenant:
 		default:
 			kept = append(kept, attribute)
 		}
 	}
-	prefix = strings.TrimSuffix(cookiePath(prefix), "/")
+	prefix = strings.TrimSuffix(headers.CookiePath(prefix), "/")
 	switch {
 	case isWithin(path, prefix):
 	case r.StripPath && path != "/" && strings.HasPrefix(path, "/"):
@@ -180,7 +181,7 @@ func isHost(scheme, authority, hostport string) bool {
 	usual := usualPort(strings.TrimSuffix(scheme, ":"))
 	said, _, err := canon.ScanHost(authority)
 	host, _, other := canon.ScanHost(hostport)
-	return err == nil && other == nil && equalFold(said, host) &&
+	return err == nil && other == nil && headers.EqualFold(said, host) &&
 		cmp.Or(explicitPort(authority), usual) == cmp.Or(explicitPort(hostport), usual)
 }
 

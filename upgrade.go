@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slipswitch/slipswitch/internal/headers"
 	"github.com/slipswitch/slipswitch/internal/splice"
 )
 
@@ -31,16 +32,16 @@ import (
 // may, in lower case; "" if there is none. Other offers are ignored: whoever
 // makes one must be prepared for that (RFC 9110 §7.8).
 func upgradeProtocol(r *http.Request, route *Route) string {
-	if r.ProtoMajor != 1 || !hasToken(r.Header["Connection"], "upgrade") {
+	if r.ProtoMajor != 1 || !headers.HasToken(r.Header["Connection"], "upgrade") {
 		return ""
 	}
 	offers := r.Header["Upgrade"]
-	if hasToken(offers, "websocket") {
+	if headers.HasToken(offers, "websocket") {
 		return "websocket"
 	}
 	if len(offers) == 1 {
 		for _, protocol := range route.Protocols {
-			if equalFold(offers[0], protocol) {
+			if headers.EqualFold(offers[0], protocol) {
 				return protocol
 			}
 		}
@@ -62,8 +63,8 @@ func hasParameter(query, parameter string) bool {
 // offersUpgrade reports whether a client may have sent something else than
 // HTTP behind its request.
 func offersUpgrade(header http.Header) bool {
-	for offer := range tokens(header["Upgrade"]) {
-		if !equalFold(offer, "h2c") { // a client waits for the 101 before it speaks that
+	for offer := range headers.Tokens(header["Upgrade"]) {
+		if !headers.EqualFold(offer, "h2c") { // a client waits for the 101 before it speaks that
 			return true
 		}
 	}
@@ -127,7 +128,7 @@ func (p *Proxy) mayUpgrade(w http.ResponseWriter, r *http.Request, x *exchange) 
 		return nil
 	case r.Method != http.MethodGet:
 		return badUpgrade("a method other than GET")
-	case len(x.offers) != 1 || !equalFold(x.offers[0], "websocket"):
+	case len(x.offers) != 1 || !headers.EqualFold(x.offers[0], "websocket"):
 		return badUpgrade("more than one Upgrade")
 	case len(r.Header["Sec-Websocket-Version"]) > 1:
 		return badUpgrade("more than one Sec-WebSocket-Version")
@@ -223,9 +224,9 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 // switchHead returns the 101 for the client: the upstream's, with what
 // Middleware has added.
 func switchHead(added, upstream http.Header, protocol string) []byte {
-	removeHopByHop(upstream)
+	headers.RemoveHopByHop(upstream)
 	for name, values := range added {
-		if !isHopByHop(name) {
+		if !headers.IsHopByHop(name) {
 			upstream[name] = append(upstream[name], values...)
 		}
 	}

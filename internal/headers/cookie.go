@@ -1,4 +1,4 @@
-package slipswitch
+package headers
 
 import (
 	"iter"
@@ -8,11 +8,12 @@ import (
 	"strings"
 )
 
-// Cookies are taken apart by hand here, since what goes on must be spelt as it
-// came: some servers' cookies are not what net/http takes for valid.
+// Cookies are taken apart by hand here. What is forwarded must be spelt as it came,
+// and net/http refuses cookies that some servers set.
 
-// cookies yields the values of the cookies with a name.
-func cookies(fields []string, name string) iter.Seq[string] {
+// CookieValues yields the values of the cookies with a name, in order. The fields
+// are those of a request.
+func CookieValues(fields []string, name string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, field := range fields {
 			for pair := range strings.SplitSeq(field, ";") {
@@ -25,16 +26,16 @@ func cookies(fields []string, name string) iter.Seq[string] {
 	}
 }
 
-// cookieName returns a cookie's name as the most lenient server reads it: some
+// CookieName returns a cookie's name as the most lenient server reads it: some
 // take a no-break space for a space.
-func cookieName(s string) string {
+func CookieName(s string) string {
 	return strings.TrimFunc(s, func(c rune) bool { return c <= ' ' || c >= 0x7f })
 }
 
-// decodedName returns a cookie's name as servers read it that decode it, once:
-// Rack before 2.2.3 (CVE-2020-8184), PHP before 7.4.11 (CVE-2020-7070), ASP.NET
-// Core before 5. What is no escape stays.
-func decodedName(name string) string {
+// DecodedCookieName returns a cookie's name as servers read it that decode names
+// once: Rack before 2.2.3 (CVE-2020-8184), PHP before 7.4.11 (CVE-2020-7070),
+// ASP.NET Core before 5. A percent sign that begins no escape stays.
+func DecodedCookieName(name string) string {
 	if strings.IndexByte(name, '%') < 0 {
 		return name
 	}
@@ -49,14 +50,14 @@ func decodedName(name string) string {
 		}
 		decoded = append(decoded, name[i])
 	}
-	return cookieName(string(decoded))
+	return CookieName(string(decoded))
 }
 
-// variableName returns a decoded name as PHP makes a variable of it
-// (CVE-2022-31629): without spaces in front, or what may stand for them, up to a
-// bracket or NUL that is not the first, and with an underscore for what no
-// variable may have.
-func variableName(name string) string {
+// CookieVariable returns the variable that PHP makes of a decoded name
+// (CVE-2022-31629). Leading spaces, and what may stand for them, are dropped. The
+// name ends at a bracket or NUL that is not its first byte. What no variable may
+// contain becomes an underscore.
+func CookieVariable(name string) string {
 	name = strings.TrimLeftFunc(name, func(c rune) bool { return c == ' ' || c == '+' || c >= 0x7f })
 	for i := 1; i < len(name); i++ {
 		if name[i] == '[' || name[i] == 0 {
@@ -68,15 +69,17 @@ func variableName(name string) string {
 
 var notInVariables = strings.NewReplacer(".", "_", " ", "_", "+", "_", "[", "_")
 
-// dropCookies removes cookies from a request's header.
-func dropCookies(header http.Header, drop func(name string) bool) {
+// DropCookies removes from a request's header the cookies whose name drop reports.
+// It is called with names as CookieName returns them. The others keep their
+// spelling and order.
+func DropCookies(header http.Header, drop func(name string) bool) {
 	fields := header["Cookie"]
 	var kept []string
 	for _, field := range fields {
 		pairs := strings.Split(field, ";")
 		pairs = slices.DeleteFunc(pairs, func(pair string) bool {
 			name, _, _ := strings.Cut(pair, "=")
-			return drop(cookieName(name))
+			return drop(CookieName(name))
 		})
 		if rest := strings.Trim(strings.Join(pairs, ";"), " \t"); rest != "" {
 			kept = append(kept, rest)
@@ -89,8 +92,9 @@ func dropCookies(header http.Header, drop func(name string) bool) {
 	header["Cookie"] = kept
 }
 
-// cookiePath returns a path as a cookie's: nothing in it ends the attribute.
-func cookiePath(prefix string) string {
+// CookiePath returns a prefix as the Path of a cookie, in which nothing ends the
+// attribute.
+func CookiePath(prefix string) string {
 	if prefix == "" {
 		return "/"
 	}
