@@ -153,7 +153,7 @@ func TestRoutesAreForgotten(t *testing.T) {
 		if response.StatusCode != 502 {
 			t.Errorf("got %s; want 502", response.Status)
 		}
-		if _, err := g.Router.Update(func(tx *slipswitch.Txn) error { tx.Delete(host, path); return nil }); err != nil {
+		if _, err := g.Router.Update(func(tx *slipswitch.Txn) error { tx.Delete(slipswitch.Key{Host: host, Path: path}); return nil }); err != nil {
 			t.Error(err)
 		}
 	})

@@ -59,7 +59,7 @@ func ExampleProxy() {
 			IdleTimeout: 2 * time.Minute,
 			Labels:      map[string]string{"owner": "ada"},
 		})
-		tx.Delete("", "/webapp-01/ide-6")
+		tx.Delete(slipswitch.Key{Path: "/webapp-01/ide-6"})
 		return nil
 	})
 	if err != nil {

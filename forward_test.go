@@ -458,7 +458,7 @@ func TestBatchesAreSeenWhole(t *testing.T) {
 			}
 			g.Router.Update(func(tx *slipswitch.Txn) error {
 				for _, path := range []string{"/x", "/x/y"} {
-					tx.Delete(host, path)
+					tx.Delete(slipswitch.Key{Host: host, Path: path})
 				}
 				r := route([]string{"/x/y", "/x"}[i%2], []*upstream{two, one}[i%2])
 				r.Host = host

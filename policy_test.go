@@ -174,7 +174,7 @@ func TestReportTellsTheChange(t *testing.T) {
 	}{
 		{"deleted", func(tx *slipswitch.Txn, r slipswitch.Route, _ *upstream) {
 			tx.From("store etcd revision 7")
-			tx.As(team).Delete(host, "/a")
+			tx.As(team).Delete(slipswitch.Key{Host: host, Path: "/a"})
 		}, &T{Owner: "team-a", Origin: "store etcd revision 7", Version: 2}},
 		{"moved", func(tx *slipswitch.Txn, r slipswitch.Route, other *upstream) {
 			r.Upstreams = slipswitch.To(other.url)
@@ -200,7 +200,7 @@ func TestReportTellsTheChange(t *testing.T) {
 			client, far := g.open("/a", u)
 			if test.change == nil {
 				g.tunnels(1)[0].Close(1001, "")
-				test.change = func(tx *slipswitch.Txn, _ slipswitch.Route, _ *upstream) { tx.As(team).Delete(host, "/a") }
+				test.change = func(tx *slipswitch.Txn, _ slipswitch.Route, _ *upstream) { tx.As(team).Delete(slipswitch.Key{Host: host, Path: "/a"}) }
 			}
 			update(func(tx *slipswitch.Txn) { test.change(tx, r, other) })
 			client.leave()

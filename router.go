@@ -222,7 +222,7 @@ func (tx *Txn) Apply(changes ...Change) {
 		case c.Put != nil && c.Delete == nil:
 			tx.Put(*c.Put)
 		case c.Delete != nil && c.Put == nil:
-			tx.DeleteKey(*c.Delete)
+			tx.Delete(*c.Delete)
 		default:
 			tx.wrong(Key{})("change", "", "must have exactly one of put and delete")
 			tx.count++
@@ -264,13 +264,9 @@ func (tx *Txn) Put(route Route) {
 	tx.set(key, tx.find(key).with(put))
 }
 
-// Delete deletes this owner's prefix route for host and path, and reports
-// whether there was one.
-func (tx *Txn) Delete(host, path string) bool { return tx.DeleteKey(Key{Host: host, Path: path}) }
-
-// DeleteKey deletes this owner's route with the key k, and reports whether
-// there was one.
-func (tx *Txn) DeleteKey(k Key) bool {
+// Delete deletes this owner's route with the key k, and reports whether there was
+// one. [Route.Key] is the key of a route.
+func (tx *Txn) Delete(k Key) bool {
 	defer func() { tx.count++ }()
 	key, _, err := k.canonical()
 	if bad, ok := errors.AsType[*FieldError](err); ok {

@@ -204,8 +204,8 @@ func (o *oracle) step() error {
 			spelt, canonical := o.key()
 			if o.choose(9) < 4 {
 				want := next.delete(owner, canonical)
-				if got := tx.DeleteKey(spelt); got != want {
-					wrong = fmt.Errorf("DeleteKey(%v) by %q: got %v; want %v", spelt, owner, got, want)
+				if got := tx.Delete(spelt); got != want {
+					wrong = fmt.Errorf("Delete(%v) by %q: got %v; want %v", spelt, owner, got, want)
 				}
 				continue
 			}

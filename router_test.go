@@ -28,8 +28,8 @@ func TestNoChangePublishesNothing(t *testing.T) {
 		"nothing":        func(*slipswitch.Txn) error { return nil },
 		"an equal put":   func(tx *slipswitch.Txn) error { tx.Put(to("/a", "http://a")); return nil },
 		"there and back": func(tx *slipswitch.Txn) error { tx.Put(to("/a", "http://x")); tx.Put(to("/a", "http://a")); return nil },
-		"put and delete": func(tx *slipswitch.Txn) error { tx.Put(to("/c", "http://c")); tx.Delete("", "/c"); return nil },
-		"delete and put": func(tx *slipswitch.Txn) error { tx.Delete("", "/b"); tx.Put(to("/b", "http://b")); return nil },
+		"put and delete": func(tx *slipswitch.Txn) error { tx.Put(to("/c", "http://c")); tx.Delete(slipswitch.Key{Path: "/c"}); return nil },
+		"delete and put": func(tx *slipswitch.Txn) error { tx.Delete(slipswitch.Key{Path: "/b"}); tx.Put(to("/b", "http://b")); return nil },
 		"replace all by all": func(tx *slipswitch.Txn) error {
 			tx.Clear()
 			tx.Put(to("/b", "http://b"))
@@ -37,7 +37,7 @@ func TestNoChangePublishesNothing(t *testing.T) {
 			return nil
 		},
 		"delete what is not": func(tx *slipswitch.Txn) error {
-			if tx.Delete("", "/c") {
+			if tx.Delete(slipswitch.Key{Path: "/c"}) {
 				t.Error("Delete reports a route that is not there")
 			}
 			return nil
@@ -54,7 +54,7 @@ func TestNoChangePublishesNothing(t *testing.T) {
 		t.Error("Replaced, but it was not")
 	default:
 	}
-	if version, err := router.Update(func(tx *slipswitch.Txn) error { tx.Delete("", "/a"); return nil }); version != 2 || err != nil {
+	if version, err := router.Update(func(tx *slipswitch.Txn) error { tx.Delete(slipswitch.Key{Path: "/a"}); return nil }); version != 2 || err != nil {
 		t.Errorf("got version %d, %v; want 2", version, err)
 	}
 	<-table.Replaced()

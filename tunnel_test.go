@@ -35,7 +35,7 @@ func TestRouteChangesTouchNoTunnel(t *testing.T) {
 	g.tunnels(1)
 	second, farSecond := g.open("/ws/ide-2/x", u)
 	for i, change := range []func(tx *slipswitch.Txn){
-		func(tx *slipswitch.Txn) { tx.Delete(host, "/ws/ide-1") },
+		func(tx *slipswitch.Txn) { tx.Delete(slipswitch.Key{Host: host, Path: "/ws/ide-1"}) },
 		func(tx *slipswitch.Txn) { putFor(tx, route("/ws/ide-1", u)) },
 		func(tx *slipswitch.Txn) { putFor(tx, route("/ws/ide-1", other)) },
 		func(tx *slipswitch.Txn) { putFor(tx, route("/ws/ide-1/longer", other)) },
@@ -53,7 +53,7 @@ func TestRouteChangesTouchNoTunnel(t *testing.T) {
 		},
 		func(tx *slipswitch.Txn) { tx.Clear() },
 		func(tx *slipswitch.Txn) { putFor(tx, route("/ws/ide-1", u)) },
-		func(tx *slipswitch.Txn) { tx.Delete(host, "/ws/ide-2") },
+		func(tx *slipswitch.Txn) { tx.Delete(slipswitch.Key{Host: host, Path: "/ws/ide-2"}) },
 	} {
 		if _, err := g.Router.Update(func(tx *slipswitch.Txn) error { change(tx); return nil }); err != nil {
 			t.Fatal(err)
@@ -138,7 +138,7 @@ func TestTunnelCountsForItsPath(t *testing.T) {
 	client, far := g.open("/a", u)
 	g.tunnels(1)
 	for range 3 {
-		g.Router.Update(func(tx *slipswitch.Txn) error { tx.Delete(host, "/a"); return nil })
+		g.Router.Update(func(tx *slipswitch.Txn) error { tx.Delete(slipswitch.Key{Host: host, Path: "/a"}); return nil })
 		g.put(route("/a", u))
 		entry, ok := g.Router.Table().At(key)
 		if !ok || entry.Tunnels() != 1 {

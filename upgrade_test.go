@@ -312,7 +312,7 @@ func TestFailedOpen(t *testing.T) {
 				}()
 				p.ServeHTTP(hijacker{w, func() (net.Conn, *bufio.ReadWriter, error) {
 					p.Drain(nil, 0, 1001, "")
-					_, err := p.Router.Update(func(tx *slipswitch.Txn) error { tx.Delete(host, "/a"); return nil })
+					_, err := p.Router.Update(func(tx *slipswitch.Txn) error { tx.Delete(slipswitch.Key{Host: host, Path: "/a"}); return nil })
 					if err != nil {
 						t.Error(err)
 					}

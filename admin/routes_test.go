@@ -121,7 +121,7 @@ func TestPagingWhileChanging(t *testing.T) {
 					if (i+j)%2 == 0 {
 						tx.Put(churn)
 					} else {
-						tx.DeleteKey(churn.Key())
+						tx.Delete(churn.Key())
 					}
 				}
 				return nil

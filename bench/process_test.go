@@ -114,7 +114,7 @@ func change(router *slipswitch.Router, n, rate int, stop <-chan struct{}) {
 				if done%2 == 0 {
 					tx.Put(other)
 				} else {
-					tx.Delete(other.Host, other.Path)
+					tx.Delete(other.Key())
 				}
 				return nil
 			})

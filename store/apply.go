@@ -227,7 +227,7 @@ func (s *Sync) fill(tx *slipswitch.Txn, p plan, bad map[int]error) outcome {
 func (f *filling) remove(id record, entry int) {
 	owner := f.owners[id.owner]
 	f.of = append(f.of, entry)
-	if f.tx.As(owner.owner).DeleteKey(id.key) {
+	if f.tx.As(owner.owner).Delete(id.key) {
 		owner.count--
 		f.removed[id] = true
 	}

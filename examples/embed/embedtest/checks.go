@@ -58,7 +58,7 @@ func socketsOutliveChanges(g *Gateway, u *upstream) error {
 			if i%2 == 0 {
 				tx.Put(slipswitch.Route{Path: path, Upstreams: slipswitch.To(u.URL)})
 			} else {
-				tx.Delete("", path)
+				tx.Delete(slipswitch.Key{Path: path})
 			}
 			own.Meta = fmt.Appendf(nil, "%d", i)
 			tx.Put(own)
@@ -70,7 +70,7 @@ func socketsOutliveChanges(g *Gateway, u *upstream) error {
 			return fmt.Errorf("after %d changes: %w", i+1, err)
 		}
 	}
-	if err := g.update(func(tx *slipswitch.Txn) { tx.Delete("", "/ide-7") }); err != nil {
+	if err := g.update(func(tx *slipswitch.Txn) { tx.Delete(slipswitch.Key{Path: "/ide-7"}) }); err != nil {
 		return err
 	}
 	if a, err := g.ask("GET", "/ide-7/"); err != nil || a.status != 404 {

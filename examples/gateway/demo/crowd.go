@@ -79,7 +79,7 @@ func (c *crowd) comeAndGo() {
 				tx.Put(slipswitch.Route{Path: path, StripPath: true, Upstreams: slipswitch.To(c.upstream),
 					Labels: map[string]string{"demo": "crowd"}})
 			} else {
-				tx.Delete("", path)
+				tx.Delete(slipswitch.Key{Path: path})
 			}
 			return nil
 		})
