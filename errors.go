@@ -16,30 +16,34 @@ import (
 	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
-// An Error is why a request got no answer from an upstream. The statuses:
+// An Error says why a request got no response from an upstream. Its statuses:
 //
-//	400  the request's host, path or query, or its WebSocket handshake, is invalid
-//	403  a handshake of a page of another host, where the route is for its own
-//	404  no route, or nothing that its template may capture
-//	405  CONNECT and TRACE
-//	408  the body has not come within the route's BodyTimeout
-//	413  the body is longer than the route's MaxBody
+//	400  the request's target, header, body or WebSocket handshake is invalid
+//	403  Route.SameOrigin refuses the Origin of a handshake
+//	404  no route matches, or a template may not capture what the request has
+//	405  CONNECT or TRACE
+//	408  the body was late: see Route.BodyTimeout
+//	413  the body is longer than Route.MaxBody
 //	426  a WebSocket version other than 13
-//	500  Middleware has made a request that cannot be forwarded
+//	500  Middleware passed on a request that cannot be forwarded
 //	501  the http.ResponseWriter cannot be hijacked
-//	502  no upstream could be reached, or its answer was invalid
-//	503  shutting down, the upstream asleep, over a limit, short of descriptors, or
-//	     the routes not there yet
+//	502  no upstream could be reached, or its response was invalid
+//	503  the gateway is shutting down, over a limit, short of descriptors, or
+//	     has no routes yet; or the upstream is asleep
 //	504  the upstream did not answer in time
-//	508  the request has passed this gateway, or others like it, eight times
+//	508  the request has passed eight gateways of this kind: a loop
+//
+// A hook, such as Proxy.DialContext or a [Resolver], may return an Error of its
+// own. If its Status is not from 400 to 599, the request is answered with 502,
+// or with 504 if Err is a timeout.
 type Error struct {
-	Status     int           // 400 to 599; that of a caller's hook is taken for 502 or 504 if it is not
+	Status     int           // from 400 to 599
 	Reason     string        // for the client: short, and without any address
-	RetryAfter time.Duration // for the client; 0: nothing is said about it
-	Err        error         // for the operator; may be nil
+	RetryAfter time.Duration // for the client; zero: the response has no Retry-After
+	Err        error         // for the log; may be nil
 }
 
-// errExpected is the Err of what has no route while routes are still to come.
+// errExpected is the Err of requests without a route while routes are expected.
 var errExpected = fmt.Errorf("%w yet", ErrNoRoute)
 
 func (e *Error) Error() string {
@@ -55,7 +59,7 @@ func badRequest(field, value string, err error) *Error {
 	return &Error{Status: http.StatusBadRequest, Reason: "bad request target", Err: fmt.Errorf("%s %.64q %w", field, value, err)}
 }
 
-// errorOf says what any error on a request's way means to the client.
+// errorOf returns any error of a request as the client is to see it.
 func errorOf(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok && e.Status >= 400 && e.Status < 600 { // a caller's may have any
 		return e
@@ -221,11 +225,11 @@ var errorPage = template.Must(template.New("error").Parse(`<!DOCTYPE html>
 </html>
 `))
 
-// A RouteError is one thing that is wrong with one change.
+// A RouteError says what is wrong with one field of one change.
 type RouteError struct {
 	Index int    `json:"index"` // of the change in its batch, from 0
 	Owner string `json:"owner,omitempty"`
-	Key   Key    `json:"key"` // as it was given
+	Key   Key    `json:"key"` // as the change has it
 	FieldError
 }
 
@@ -236,7 +240,7 @@ func (e *RouteError) Error() string {
 // Unwrap returns the field error.
 func (e *RouteError) Unwrap() error { return &e.FieldError }
 
-// A BatchError says all that is wrong with a batch, none of which was applied.
+// A BatchError has all errors of a batch, of which nothing was applied.
 type BatchError struct{ Routes []*RouteError }
 
 func (e *BatchError) Error() string { return errors.Join(e.Unwrap()...).Error() }

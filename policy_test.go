@@ -200,7 +200,9 @@ func TestReportTellsTheChange(t *testing.T) {
 			client, far := g.open("/a", u)
 			if test.change == nil {
 				g.tunnels(1)[0].Close(1001, "")
-				test.change = func(tx *slipswitch.Txn, _ slipswitch.Route, _ *upstream) { tx.As(team).Delete(slipswitch.Key{Host: host, Path: "/a"}) }
+				test.change = func(tx *slipswitch.Txn, _ slipswitch.Route, _ *upstream) {
+					tx.As(team).Delete(slipswitch.Key{Host: host, Path: "/a"})
+				}
 			}
 			update(func(tx *slipswitch.Txn) { test.change(tx, r, other) })
 			client.leave()

@@ -175,6 +175,7 @@ func TestResolverAnswers(t *testing.T) {
 		{"", &slipswitch.Error{RetryAfter: time.Second}, 502, "1"},
 		{"", &slipswitch.Error{Status: 403, Reason: "not yours"}, 403, ""},
 		{"", &slipswitch.Error{Status: 402, Reason: "not paid"}, 402, ""},
+		{"", &slipswitch.Error{Status: 202, Reason: "is starting", Err: slipswitch.ErrAsleep}, 502, ""},
 		{"", errors.New("10.0.0.7 has no such workspace"), 502, ""},
 		{"", context.DeadlineExceeded, 504, ""},
 		{"", io.ErrNoProgress, 504, ""},      // late, in its own words

@@ -28,8 +28,16 @@ func TestNoChangePublishesNothing(t *testing.T) {
 		"nothing":        func(*slipswitch.Txn) error { return nil },
 		"an equal put":   func(tx *slipswitch.Txn) error { tx.Put(to("/a", "http://a")); return nil },
 		"there and back": func(tx *slipswitch.Txn) error { tx.Put(to("/a", "http://x")); tx.Put(to("/a", "http://a")); return nil },
-		"put and delete": func(tx *slipswitch.Txn) error { tx.Put(to("/c", "http://c")); tx.Delete(slipswitch.Key{Path: "/c"}); return nil },
-		"delete and put": func(tx *slipswitch.Txn) error { tx.Delete(slipswitch.Key{Path: "/b"}); tx.Put(to("/b", "http://b")); return nil },
+		"put and delete": func(tx *slipswitch.Txn) error {
+			tx.Put(to("/c", "http://c"))
+			tx.Delete(slipswitch.Key{Path: "/c"})
+			return nil
+		},
+		"delete and put": func(tx *slipswitch.Txn) error {
+			tx.Delete(slipswitch.Key{Path: "/b"})
+			tx.Put(to("/b", "http://b"))
+			return nil
+		},
 		"replace all by all": func(tx *slipswitch.Txn) error {
 			tx.Clear()
 			tx.Put(to("/b", "http://b"))

@@ -95,16 +95,17 @@ type Handler struct {
 	journal *journal.Journal // made by audit
 }
 
-// A Store is where routes are kept. A *store.Sync is one, with all that is
-// optional. Its methods may be called concurrently. Errors of package store are
-// answered with a status of their own, and so is a *slipswitch.Error.
+// A Store keeps routes. A *store.Sync is a Store, with all optional methods. The
+// methods may be called concurrently. An error of package store is answered with
+// a status of its own, a *slipswitch.Error with its Status if that is from 400
+// to 599, and any other error with 500.
 //
-// It may have methods of [store.Sync] besides: ApplyFor, for routes that are put
-// with a ttl; WaitAll, for requests with wait=all; Confirm, for /v1/confirm;
+// The optional methods are those of [store.Sync]: ApplyFor, for routes that are
+// put with a ttl; WaitAll, for requests with wait=all; Confirm, for /v1/confirm;
 // Status, for /v1/status and /readyz.
 type Store interface {
-	// Apply keeps the changes of an owner, all or none, and returns the revision
-	// that has them once Router has them, too.
+	// Apply keeps the changes of an owner, all or none. It returns the revision
+	// that has them, as soon as Handler.Router has them, too.
 	Apply(ctx context.Context, owner string, changes ...slipswitch.Change) (revision uint64, err error)
 }
 

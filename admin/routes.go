@@ -338,7 +338,7 @@ func problemOf(err error, what string) *problem {
 	if batch, ok := errors.AsType[*slipswitch.BatchError](err); ok {
 		return invalidRoutes(what, batch.Routes)
 	}
-	if e, ok := errors.AsType[*slipswitch.Error](err); ok {
+	if e, ok := errors.AsType[*slipswitch.Error](err); ok && e.Status >= 400 && e.Status < 600 {
 		return &problem{Status: e.Status, Text: e.Reason}
 	}
 	for _, known := range storeErrors {

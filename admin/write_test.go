@@ -315,6 +315,8 @@ func TestStoreErrors(t *testing.T) {
 		{context.DeadlineExceeded, 504},
 		{fmt.Errorf("%w: %w", store.ErrHeld, context.DeadlineExceeded), 202},
 		{&slipswitch.Error{Status: 507, Reason: "the disk is full"}, 507},
+		{&slipswitch.Error{Status: 202, Reason: "the disk is full"}, 500},
+		{&slipswitch.Error{Reason: "the disk is full"}, 500},
 		{errors.New("other"), 500},
 	} {
 		routes := &shop{apply: func(string, []slipswitch.Change) error { return fmt.Errorf("the disk is full: %w", tt.err) }}

@@ -32,7 +32,10 @@ func (t *slipswitchTable) putAll(list []route) error {
 }
 
 func (t *slipswitchTable) remove(r route) {
-	t.Update(func(tx *slipswitch.Txn) error { tx.Delete(slipswitch.Key{Host: r.host, Path: cmp.Or(r.path, "/")}); return nil })
+	t.Update(func(tx *slipswitch.Txn) error {
+		tx.Delete(slipswitch.Key{Host: r.host, Path: cmp.Or(r.path, "/")})
+		return nil
+	})
 }
 
 func (t *slipswitchTable) lookup(a *asker, host, path string) bool {
