@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/slipswitch/slipswitch/internal/descriptor"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -123,14 +124,14 @@ const maxRequests = 16 << 10
 
 // requests returns how many there may be in progress.
 func (l *Limits) requests() int {
-	all, ok := maxDescriptors()
+	all, ok := descriptor.Limit()
 	switch {
 	case l.Requests != 0:
 		return l.Requests
 	case !ok:
 		return maxRequests
 	}
-	return min(maxRequests, max(1, (all-spareOf(l.SpareDescriptors, all))/2))
+	return min(maxRequests, max(1, (all-descriptor.Reserve(l.SpareDescriptors, all))/2))
 }
 
 // over returns the name of the limit that leaves no room for one more, or "".
@@ -187,15 +188,15 @@ func count[K comparable](counts *map[K]int, key K, by int) {
 	}
 }
 
-// Listen returns l with a gate in front: when the process has nearly as many
-// descriptors open as it may have, see Limits.SpareDescriptors, new connections
-// are turned away: with a 503 and Retry-After if they begin with a plain HTTP
-// request. The gate knows by the number of a new descriptor, which is always the
-// lowest that is free, and so all others, pipes and idle connections too, count.
-// It is about as cheap as a system call. The connections are passed on as they are.
+// Listen returns a listener that turns new connections away while the process has
+// nearly as many descriptors open as it may have; see Limits.SpareDescriptors. A
+// connection that begins with a plain HTTP request is answered with 503 and
+// Retry-After. The listener compares each new descriptor's number with the process
+// limit, so every open file counts, pipes and idle connections too. That costs
+// about as much as a system call. The connections are those of l, not wrapped.
 //
-// Connections to upstreams are so watched without Listen: requests for which one
-// would be too much are answered with 503.
+// Connections to upstreams are checked even without Listen: a request that would
+// exceed the limit is answered with 503.
 func (p *Proxy) Listen(l net.Listener) net.Listener {
 	p.start.Do(p.init)
 	g := &gate{Listener: l, proxy: p}
@@ -204,9 +205,10 @@ func (p *Proxy) Listen(l net.Listener) net.Listener {
 }
 
 // Crowded reports whether the process has so many descriptors open that Listen
-// turns connections away, and load balancers had better choose another gateway.
-// It opens one for a moment. False where nobody knows how many there may be.
-func (p *Proxy) Crowded() bool { return full(p.Limits.SpareDescriptors) }
+// turns connections away. Load balancers should then choose another gateway. To
+// find out it opens a descriptor for a moment. It returns false where the limit
+// cannot be known.
+func (p *Proxy) Crowded() bool { return descriptor.NextReserved(p.Limits.SpareDescriptors) }
 
 // A gate is a listener that turns connections away.
 type gate struct {
@@ -218,7 +220,7 @@ type gate struct {
 func (g *gate) Accept() (net.Conn, error) {
 	for {
 		conn, err := g.Listener.Accept()
-		if err != nil || !crowded(conn, g.proxy.Limits.SpareDescriptors) {
+		if err != nil || !descriptor.Reserved(conn, g.proxy.Limits.SpareDescriptors) {
 			return conn, err
 		}
 		g.proxy.dialer.closeIdle()
@@ -255,7 +257,7 @@ func turnAway(conn net.Conn) {
 func (p *Proxy) sparing(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
-		if err != nil || !crowded(conn, p.Limits.SpareDescriptors) {
+		if err != nil || !descriptor.Reserved(conn, p.Limits.SpareDescriptors) {
 			return conn, err
 		}
 		conn.Close()
@@ -264,19 +266,11 @@ func (p *Proxy) sparing(dial dialFunc) dialFunc {
 	}
 }
 
-// spareOf returns how many of all descriptors are kept.
-func spareOf(spare, all int) int {
-	if spare > 0 {
-		return spare
-	}
-	return min(max(64, all/32), all/4)
-}
-
 // pipes returns the engine's limit.
 func (l *Limits) pipes() int {
 	most := 64
-	if all, ok := maxDescriptors(); ok {
-		most = min(most, spareOf(l.SpareDescriptors, all)/4)
+	if all, ok := descriptor.Limit(); ok {
+		most = min(most, descriptor.Reserve(l.SpareDescriptors, all)/4)
 	}
 	switch {
 	case l.Pipes > 0:
