@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"os"
@@ -36,6 +37,8 @@ type standIn struct {
 
 func newStandIn(o *options) (*standIn, error) {
 	s := &standIn{options: o, counts: newCounts(), log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.logLevel}))}
+	log.SetFlags(0) // net/http writes there what upstreams send unasked
+	log.SetOutput(slog.NewLogLogger(s.log.Handler(), slog.LevelDebug).Writer())
 	if err := o.client(); err != nil {
 		return nil, err
 	}

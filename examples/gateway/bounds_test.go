@@ -1,7 +1,10 @@
 package main_test
 
 import (
+	"bufio"
 	"crypto/tls"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -96,5 +99,38 @@ func TestLimitsHit(t *testing.T) {
 	g.must("GET", "/v1/status", nil, &status)
 	if len(status.LimitsHit) != 1 || status.LimitsHit["requestsPerClient"] != 1 {
 		t.Errorf("limits hit: %v; want requestsPerClient once", status.LimitsHit)
+	}
+}
+
+// What an upstream sends unasked is no word in the gateway's log.
+func TestUpstreamHasNoSayInTheLog(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan struct{}, 1)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			http.ReadRequest(bufio.NewReader(conn))
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 forged words\r\n\r\n")
+			io.Copy(io.Discard, conn)
+			conn.Close()
+			closed <- struct{}{}
+		}
+	}()
+	defer l.Close()
+	g := start(t)
+	g.put(slipswitch.Route{Path: "/", Upstreams: slipswitch.To("http://" + l.Addr().String())})
+	if response, _, err := g.get("/"); err != nil || response.StatusCode != 200 {
+		t.Errorf("got %v, %v; want 200", response, err)
+	}
+	programtest.Receive(t, "the gateway has closed the connection", closed)
+	g.stop()
+	if log := g.stderr.String(); strings.Contains(log, "forged words") {
+		t.Errorf("the log has %s", log)
 	}
 }

@@ -58,7 +58,8 @@ func (c *certificate) reload() error {
 	return c.look()
 }
 
-// look reads the files if they have changed. The lock is held.
+// look reads the files if they have changed. The lock is held, so a logger that
+// hangs must not be waited for: no client would get a certificate any more.
 func (c *certificate) look() error {
 	c.looked = time.Now()
 	now, err := c.stamps()
@@ -71,13 +72,13 @@ func (c *certificate) look() error {
 	}
 	if err != nil {
 		if c.current != nil && (c.failed == nil || now != *c.failed) {
-			c.log.Error("certificate not read again, the last one stays", "error", err)
+			go c.log.Error("certificate not read again, the last one stays", "error", err)
 		}
 		c.failed = &now
 		return fmt.Errorf("certificate: %w", err)
 	}
 	if c.current != nil {
-		c.log.Info("certificate read again", "until", pair.Leaf.NotAfter)
+		go c.log.Info("certificate read again", "until", pair.Leaf.NotAfter)
 	}
 	c.current, c.read, c.failed = &pair, now, nil
 	return nil

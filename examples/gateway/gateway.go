@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"maps"
 	"net"
@@ -42,6 +43,8 @@ type gateway struct {
 // newGateway opens the stores: until they are there, or ctx ends.
 func newGateway(ctx context.Context, s *settings) (*gateway, error) {
 	g := &gateway{settings: s, log: s.logger(os.Stderr)}
+	log.SetFlags(0) // net/http writes there what upstreams send unasked
+	log.SetOutput(slog.NewLogLogger(g.log.Handler(), slog.LevelDebug).Writer())
 	g.proxy = &slipswitch.Proxy{
 		Router:         &g.router,
 		TrustedProxies: s.trusted,
