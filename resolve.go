@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// What a Resolver may answer instead of an upstream; either may be wrapped, in
-// an [*Error] for one, which says more to the client: what it leaves zero is as
-// usual. All else is a 502.
+// Errors that a Resolver may return. Either may be wrapped, for example in an
+// [*Error] that tells the client more; what that leaves zero is as usual. Any
+// other error is answered with 502.
 var (
 	// ErrNotFound is answered with 404.
 	ErrNotFound = errors.New("slipswitch: no such upstream")
@@ -28,25 +28,25 @@ var (
 
 const wakeInterval = 2 * time.Second
 
-// A Resolver finds out, while a request waits, where a route leads: it wakes a
-// workspace, say, and waits until it listens. It is asked for each request to
-// a route with Resolve set, behind Middleware.
+// A Resolver finds the upstream of a request while the request waits: it wakes a
+// workspace, say, and waits until that listens. The Proxy asks it for each
+// request to a route with Resolve set, after Middleware.
 type Resolver struct {
-	// Resolve returns the upstream, or the zero Upstream: then the route's own
-	// are taken, which may be there by now. Requests to the same route with the
-	// same captured values that come while it is at it share its answer, so the
-	// match has their common part only: as Path, the route's prefix.
+	// Resolve returns the upstream. After the zero Upstream the request goes to
+	// one of the route's own, which may be there by now. Requests to the same
+	// route with the same captured values share one call, so its match has only
+	// what they have in common: its Path is the route's prefix.
 	//
-	// Its context is nobody's request's: it ends after Timeout, and with Shutdown
-	// or Close. What it returns is not kept. It may be called concurrently for
+	// The context belongs to no request: it ends after Timeout, and with Shutdown
+	// or Close. The result is not kept. Resolve may be called concurrently for
 	// different routes and values.
 	Resolve func(ctx context.Context, m Match) (Upstream, error)
 
-	// Timeout bounds a call. Zero: 30 s.
+	// Timeout bounds a call. Zero means 30 s.
 	Timeout time.Duration
 
-	// MaxWaiting bounds the requests that wait, and the calls in progress.
-	// Beyond it the answer is 503. Zero: 10,000.
+	// MaxWaiting bounds the requests that wait, and the calls in progress. A
+	// request beyond it is answered with 503. Zero means 10,000.
 	MaxWaiting int
 
 	// MaxWaitingPerCall bounds the requests that wait for one call, so that the
@@ -170,7 +170,7 @@ func (m Match) common() Match {
 	return m
 }
 
-// call asks Resolve. Its context is not a request's: whoever waits may leave.
+// call asks Resolve, in a context that is no request's: they may leave.
 func (r *Resolver) call(p *Proxy, m Match) (upstream Upstream, err error) {
 	defer r.running.Add(-1)
 	if r.running.Add(1) > int64(r.maxWaiting()) { // of requests that have left

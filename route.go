@@ -38,7 +38,7 @@ type Route struct {
 	// slash, so that relative links work.
 	StripPath bool `json:"stripPath,omitempty"`
 
-	// RestorePath puts what StripPath has removed back in front of the Location
+	// RestorePath puts what StripPath has removed back before the Location
 	// and the cookies' paths of responses, if they are the upstream's own.
 	RestorePath bool `json:"restorePath,omitempty"`
 

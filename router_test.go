@@ -169,7 +169,7 @@ func TestOwners(t *testing.T) {
 	stands("http://first")
 	var entries []string
 	for e := range router.Table().All() {
-		entries = append(entries, fmt.Sprint(e.Owner, " ", e.Held))
+		entries = append(entries, fmt.Sprint(e.Owner, " ", e.Shadowed))
 	}
 	if want := []string{"first false", "second true"}; !slices.Equal(entries, want) {
 		t.Errorf("got %q; want %q", entries, want)

@@ -255,9 +255,9 @@ func (t *Table) Replaced() <-chan struct{} { return t.replaced }
 type Entry struct {
 	Owner string // whose it is
 
-	// Held is true if another owner had the key first: the route has no effect
-	// until that owner's route is deleted.
-	Held bool
+	// Shadowed is true if another owner had the key first: the route has no
+	// effect until that owner's route is deleted.
+	Shadowed bool
 
 	// Version is that of the table in which the route first stood as it is.
 	Version uint64

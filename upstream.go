@@ -21,13 +21,13 @@ import (
 type Upstream struct {
 	// URL is "http://host:port", "https://host:port" or "h2c://host:port" (HTTP/2
 	// without TLS, as gRPC speaks it; upgrades are asked for by HTTP/1.1), with
-	// an optional path that is put in front of what is forwarded, or
+	// an optional path that is put before what is forwarded, or
 	// "unix:/run/ide.sock".
 	//
-	// The host may be a template: {1} in it is the path's first segment behind
+	// The host may be a template: {1} in it is the path's first segment after
 	// the route's path, {host.1} is what the * of the route's host stands for.
 	// In "https://{host.1}.ide.svc.cluster.local.:{port:8080,3000-3999}" the port
-	// is the number in front of that (3000-ide-7.example.com), if it is on the
+	// is the number before that (3000-ide-7.example.com), if it is on the
 	// list, or the list's first. What is captured must be one DNS label that
 	// cannot be read as an address, or the answer is 404, and the name must end
 	// in something fixed and absolute, or list what may be captured:
@@ -87,7 +87,7 @@ type target struct {
 	captures captures
 	weight   uint16
 	addr     string        // host and port to dial, the path of a Unix socket, or a template's text
-	path     string        // put in front, without a trailing slash; mostly ""
+	path     string        // put before the path of requests, without a trailing slash; mostly ""
 	template *hostTemplate // nil: none
 }
 
@@ -165,7 +165,7 @@ func (u Upstream) parse() (target, error) {
 	return target{scheme: scheme, addr: addr, path: base}, nil
 }
 
-// cutAuthority splits what stands behind a scheme's colon.
+// cutAuthority splits what follows a scheme's colon.
 func cutAuthority(rest string) (authority, path string, ok bool) {
 	rest, ok = strings.CutPrefix(rest, "//")
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
@@ -184,7 +184,7 @@ func defaultPort(s scheme) string {
 func parseUnix(name string) (target, error) {
 	name, _ = strings.CutPrefix(name, "//")
 	if !path.IsAbs(name) || path.Clean(name) != name || len(name) > maxSocketName || strings.ContainsAny(name, "\x00{}") {
-		return target{}, fmt.Errorf("must have the absolute path of a socket behind unix:, at most %d bytes, with neither dot segments nor braces", maxSocketName)
+		return target{}, fmt.Errorf("must have the absolute path of a socket after unix:, at most %d bytes, with neither dot segments nor braces", maxSocketName)
 	}
 	return target{scheme: schemeUnix, addr: name}, nil
 }

@@ -30,8 +30,8 @@ type routeItem struct {
 }
 
 func (h *Handler) itemOf(e slipswitch.Entry) routeItem {
-	item := routeItem{Route: e.Route(), Owner: e.Owner, Held: e.Held, Version: e.Version, LastActive: lastActive(e), Tunnels: e.Tunnels()}
-	if e.Held {
+	item := routeItem{Route: e.Route(), Owner: e.Owner, Held: e.Shadowed, Version: e.Version, LastActive: lastActive(e), Tunnels: e.Tunnels()}
+	if e.Shadowed {
 		item.ShadowedBy = h.shadows(e.Key())
 	}
 	if h.Proxy != nil {
@@ -97,7 +97,7 @@ func (h *Handler) listRoutes(w http.ResponseWriter, r *http.Request) *problem {
 	}{table.Version(), []routeItem{}, ""}
 	shown := false // something of the entries at the current key
 	for e := range entries {
-		shown = shown && e.Held
+		shown = shown && e.Shadowed
 		if !matches(e) {
 			continue
 		}

@@ -393,7 +393,7 @@ func (s *Sync) quarantine(p plan, bad map[int]error) {
 				// It may have been in the store before the one that stands, and
 				// only a full batch tells.
 				entry, there := s.Router.Table().Of(s.owners[e.Owner].owner.Name, e.Key)
-				s.disordered = s.disordered || there && entry.Held
+				s.disordered = s.disordered || there && entry.Shadowed
 			}
 			delete(s.bad, id)
 			continue

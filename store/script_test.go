@@ -133,7 +133,7 @@ func (r *rig) table() []string { return tableOf(r.Router) }
 func tableOf(router *slipswitch.Router) (table []string) {
 	for e := range router.Table().All() {
 		text := fmt.Sprintf("%s:%s=%s", e.Owner, e.Key(), strings.TrimPrefix(e.Route().Upstreams[0].URL, "http://"))
-		if e.Held {
+		if e.Shadowed {
 			text = "(" + text + ")"
 		}
 		table = append(table, text)

@@ -86,7 +86,7 @@ func (r *rig) want(routes, quarantined []string) {
 		got, bad = nil, nil
 		for e := range table.All() {
 			text := fmt.Sprintf("%s:%s=%s", e.Owner, e.Key(), strings.TrimPrefix(e.Route().Upstreams[0].URL, "http://"))
-			if e.Held {
+			if e.Shadowed {
 				text = "(" + text + ")"
 			}
 			got = append(got, text)
