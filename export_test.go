@@ -134,7 +134,7 @@ func Tunneling(p *Proxy) int {
 // the first tried, and returns which.
 func (p *Proxy) Pick(e Entry, tried int) int {
 	p.start.Do(p.init)
-	c := p.picker.among(e.leaf, e.leaf.upstreams.targets, -1)
+	c := &candidates{picker: &p.picker, leaf: e.leaf, targets: e.leaf.upstreams.targets, first: -1}
 	defer c.end()
 	if tried > 0 {
 		c.next()

@@ -145,16 +145,16 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	x := exchangeFrom(r.Context())
 	if x.refusal != nil {
-		w, ctx := p.watch(r, x, x.refusal.choice)
+		w, ctx := p.watch(r, x, x.refusal.candidates)
 		x.refusal.until(ctx)
 		return p.watched(w, x.refusal.response)
 	}
-	targets, err := p.leads(r.Context(), x.match)
+	candidates, err := p.candidates(r.Context(), x, r.Header)
 	if err != nil {
 		return nil, err
 	}
 	route := x.match.options()
-	w, ctx := p.watch(r, x, p.picker.among(x.match.leaf, targets, p.stuck(r.Header, x, targets)))
+	w, ctx := p.watch(r, x, candidates)
 	route.outgoing(r.Header, r.Trailer)
 	if r.Header["User-Agent"] == nil {
 		r.Header["User-Agent"] = []string{""} // or the transport would send its own
@@ -168,7 +168,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	body := r.Body
 	host := route.upstreamHost(r.Host)
 	query, force := r.URL.RawQuery, r.URL.ForceQuery
-	response, err := tryEach(w.choice, func(t *target) (*http.Response, error) {
+	response, err := try(candidates, func(t *target) (*http.Response, error) {
 		r.URL, r.Host = t.url(x.match.forwardPath(t), query, force), host
 		if body != nil {
 			r.Body = w.requestBody(body, r.Trailer, t.scheme == schemeHTTPS || t.scheme == schemeH2C)
@@ -198,7 +198,7 @@ func (p *Proxy) watched(w *watch, response *http.Response) (*http.Response, erro
 	named := response.Header["Connection"]
 	clean := func() { w.route.cleanTrailer(response.Trailer, named) }
 	clean() // of what is announced
-	p.incoming(response.Header, w.exchange, w.choice)
+	p.incoming(response.Header, w.exchange, w.candidates)
 	w.downloads = p.counts(ActivityDownloads) && response.StatusCode < 300
 	response.Body = &responseBody{response.Body, w, clean}
 	return response, nil

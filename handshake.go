@@ -25,13 +25,13 @@ const (
 
 // A handshake is a connection to an upstream that has answered.
 type handshake struct {
-	target   *target
-	choice   *choice
-	conn     net.Conn
-	limit    io.LimitedReader // of what reader may read from conn
-	reader   *bufio.Reader
-	response *http.Response
-	opened   bool // the connection belongs to a tunnel now
+	target     *target
+	candidates *candidates
+	conn       net.Conn
+	limit      io.LimitedReader // of what reader may read from conn
+	reader     *bufio.Reader
+	response   *http.Response
+	opened     bool // the connection belongs to a tunnel now
 }
 
 var (
@@ -45,7 +45,7 @@ func (h *handshake) release(p *Proxy) {
 	h.reader.Reset(nil)
 	readers.Put(h.reader)
 	if !h.opened {
-		h.choice.end()
+		h.candidates.end()
 		p.dialer.lingering.add(h.conn, h.response != nil)
 	}
 }
@@ -55,22 +55,21 @@ func (h *handshake) release(p *Proxy) {
 func (p *Proxy) shakeHands(r *http.Request, x *exchange, at seat) (*handshake, error) {
 	defer p.leave(at, &p.seats.handshakes)
 	route := x.match.options()
-	targets, err := p.leads(r.Context(), x.match)
+	candidates, err := p.candidates(r.Context(), x, r.Header)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(p.dialContext(r.Context(), x.match), route.handshakeTimeout())
 	defer cancel()
-	c := p.picker.among(x.match.leaf, targets, p.stuck(r.Header, x, targets))
-	h, err := tryEach(c, func(t *target) (*handshake, error) {
+	h, err := try(candidates, func(t *target) (*handshake, error) {
 		conn, err := p.dialer.dialTarget(ctx, t, route.TLSProfile)
 		if err != nil {
 			return nil, err
 		}
-		return &handshake{target: t, conn: conn, choice: c}, nil
+		return &handshake{target: t, conn: conn, candidates: candidates}, nil
 	})
 	if err != nil {
-		c.end()
+		candidates.end()
 		return nil, err
 	}
 	h.limit = io.LimitedReader{R: h.conn, N: maxHandshakeHeader}

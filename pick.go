@@ -1,8 +1,6 @@
 package slipswitch
 
 import (
-	"context"
-	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -47,25 +45,8 @@ const maxEjection = 30 * time.Second
 
 func (t *target) address() address { return address{t.scheme, t.addr} }
 
-// A choice is one request's, or tunnel's, among the targets that its route has.
-type choice struct {
-	picker  *picker
-	leaf    *leaf // the request's
-	targets []target
-	first   int // the target to try first; -1: none in particular
-	tried   []bool
-	most    int   // the greatest weight
-	taken   *load // to be given back; nil: nothing
-	target  *target
-}
-
-// among begins a choice. Its end must be called.
-func (p *picker) among(l *leaf, targets []target, first int) *choice {
-	return &choice{picker: p, leaf: l, targets: targets, first: first}
-}
-
 // next takes the next target to try, or nil.
-func (c *choice) next() *target {
+func (c *candidates) next() *target {
 	if len(c.targets) == 1 {
 		if c.target != nil {
 			return nil
@@ -101,7 +82,7 @@ func (c *choice) next() *target {
 }
 
 // better returns the less loaded of i and another random target.
-func (c *choice) better(i int) int {
+func (c *candidates) better(i int) int {
 	if i < 0 {
 		return i
 	}
@@ -126,7 +107,7 @@ func (c *choice) better(i int) int {
 //
 // Of many, most single draws hit one that will do, and nobody waits until a
 // thousand others have been looked at.
-func (c *choice) draw(but int) int {
+func (c *candidates) draw(but int) int {
 	const many = 16
 	now := time.Now()
 	for tries := 0; tries < many && len(c.targets) > many; tries++ {
@@ -157,7 +138,7 @@ func (c *choice) draw(but int) int {
 }
 
 // worked notes that the target could be reached, failed that it could not.
-func (c *choice) worked() {
+func (c *candidates) worked() {
 	if c.taken == nil {
 		return
 	}
@@ -167,7 +148,7 @@ func (c *choice) worked() {
 }
 
 // failed gives back what was taken.
-func (c *choice) failed(err error) {
+func (c *candidates) failed(err error) {
 	if c.taken == nil {
 		return
 	}
@@ -191,16 +172,16 @@ func (l *load) eject(err error) {
 	l.failures++
 }
 
-// kept returns what a tunnel must keep of its choice: nil if there was none.
-func (c *choice) kept() *choice {
+// kept returns what a tunnel must keep: nil if it had only one to go to.
+func (c *candidates) kept() *candidates {
 	if c.taken == nil {
 		return nil
 	}
-	return &choice{picker: c.picker, taken: c.taken, target: &target{scheme: c.target.scheme, addr: c.target.addr}}
+	return &candidates{picker: c.picker, taken: c.taken, target: &target{scheme: c.target.scheme, addr: c.target.addr}}
 }
 
 // end gives back what was taken. It may be called again.
-func (c *choice) end() {
+func (c *candidates) end() {
 	if c == nil || c.taken == nil {
 		return
 	}
@@ -210,7 +191,7 @@ func (c *choice) end() {
 }
 
 // giveBack ends the use of what was taken. The lock is held.
-func (c *choice) giveBack() {
+func (c *candidates) giveBack() {
 	if l := c.taken; l != nil {
 		c.taken = nil
 		if l.inUse--; l.inUse == 0 && l.failures == 0 {
@@ -219,7 +200,7 @@ func (c *choice) giveBack() {
 	}
 }
 
-func (c *choice) ejected(i int, now time.Time) bool {
+func (c *candidates) ejected(i int, now time.Time) bool {
 	_, err := c.picker.ejection(c.leaf, &c.targets[i], now)
 	return err != nil
 }
@@ -267,26 +248,4 @@ func (p *picker) load(t *target) *load {
 	l = new(load)
 	p.loads[t.address()] = l
 	return l
-}
-
-// tryEach calls attempt with one target after another until it does something
-// else than fail to connect. A connection that failed has carried nothing, so
-// the next may be tried whatever the request.
-func tryEach[T any](c *choice, attempt func(*target) (T, error)) (result T, err error) {
-	for t := c.next(); t != nil; t = c.next() {
-		result, err = attempt(t)
-		if _, ours := errors.AsType[*Error](err); ours {
-			break // our own limits, which say nothing of the upstream
-		}
-		failed, ok := errors.AsType[*dialError](err)
-		if !ok {
-			c.worked()
-			break
-		}
-		if errors.Is(failed.err, context.Canceled) {
-			break
-		}
-		c.failed(failed.err)
-	}
-	return result, err
 }

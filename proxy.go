@@ -284,9 +284,11 @@ func (p *Proxy) match(r *http.Request) (Match, error) {
 		}
 	}
 	if match.leaf.captures() != 0 {
-		if _, err := match.captured(); err != nil {
+		values, err := match.capture()
+		if err != nil {
 			return match, noUpstream(err)
 		}
+		match.captured = &values
 	}
 	return match, nil
 }
@@ -300,7 +302,6 @@ type exchange struct {
 	offers  []string    // the client's Upgrade fields
 	opaque  bool        // the tunnel's bytes are no WebSocket frames
 	trailer http.Header // the client's, complete once the body is read
-	stuck   *target     // where the client's cookie wants it; nil: nowhere
 	script  bool        // it asks for a service worker's script
 	untyped bool        // the upstream's response has no Content-Type
 	watch   *watch      // over a plain request; nil: nothing is sent yet

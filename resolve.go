@@ -90,8 +90,8 @@ func (r *Resolver) maxWaitingPerCall() int {
 	return max(1, r.maxWaiting()/10)
 }
 
-// leads returns where a match leads: at least one target.
-func (p *Proxy) leads(ctx context.Context, m Match) ([]target, error) {
+// targets returns where a match leads: at least one target.
+func (p *Proxy) targets(ctx context.Context, m Match) ([]target, error) {
 	targets, err := m.expandAll()
 	if err != nil || !m.options().Resolve {
 		return targets, err
@@ -118,7 +118,7 @@ func (p *Proxy) leads(ctx context.Context, m Match) ([]target, error) {
 
 // resolve waits for the call that is in progress, or a new one.
 func (r *Resolver) resolve(ctx context.Context, p *Proxy, m Match) (Upstream, error) {
-	values, err := m.captured()
+	values, err := m.values()
 	if err != nil {
 		return Upstream{}, ErrNotFound
 	}

@@ -191,7 +191,7 @@ func (r *Route) outgoing(header, trailer http.Header) {
 }
 
 // incoming changes an upstream's response header to what the client gets.
-func (p *Proxy) incoming(header http.Header, x *exchange, c *choice) {
+func (p *Proxy) incoming(header http.Header, x *exchange, c *candidates) {
 	route := x.match.options()
 	defer func() { x.untyped = header["Content-Type"] == nil }()
 	prefix, _ := x.match.split()

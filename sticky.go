@@ -78,9 +78,9 @@ func (p *Proxy) tag(m Match, t *target) string {
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
 }
 
-// stuck returns the target that a request's cookie names, or -1.
-func (p *Proxy) stuck(header http.Header, x *exchange, targets []target) int {
-	s := x.match.options().Sticky
+// stickyTarget returns the target that a request's cookie names, or -1.
+func (p *Proxy) stickyTarget(m Match, header http.Header, targets []target) int {
+	s := m.options().Sticky
 	if s == (Sticky{}) || len(targets) == 1 {
 		return -1
 	}
@@ -95,10 +95,9 @@ func (p *Proxy) stuck(header http.Header, x *exchange, targets []target) int {
 		}
 		for i := range targets {
 			if len(tags) == i {
-				tags = append(tags, p.tag(x.match, &targets[i]))
+				tags = append(tags, p.tag(m, &targets[i]))
 			}
 			if hmac.Equal([]byte(said), []byte(tags[i])) {
-				x.stuck = &targets[i]
 				return i
 			}
 		}
@@ -107,9 +106,9 @@ func (p *Proxy) stuck(header http.Header, x *exchange, targets []target) int {
 }
 
 // stick has the client told where it was led, unless it has come with that.
-func (p *Proxy) stick(header http.Header, x *exchange, c *choice) {
+func (p *Proxy) stick(header http.Header, x *exchange, c *candidates) {
 	s := x.match.options().Sticky
-	if s == (Sticky{}) || len(c.targets) == 1 || x.stuck == c.target {
+	if s == (Sticky{}) || len(c.targets) == 1 || c.sticky == c.target {
 		return
 	}
 	prefix, _ := x.match.split()

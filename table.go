@@ -96,8 +96,9 @@ type Match struct {
 	// resolved.
 	Path string
 
-	host string // the request's, as it came
-	leaf *leaf
+	host     string // the request's, as it came
+	leaf     *leaf
+	captured *captured // what the route's templates take out of the request; nil: nothing, or it is not admitted
 }
 
 // Route returns the route that was found; nil for the zero Match. It is put
@@ -156,7 +157,7 @@ func (t *Table) Lookup(host, path string) (Match, error) {
 	if found == nil {
 		return Match{}, ErrNoRoute
 	}
-	return Match{t.version, path, host, found}, nil
+	return Match{Version: t.version, Path: path, host: host, leaf: found}, nil
 }
 
 // shortKey is the room for the keys of most requests: the less a lookup uses of

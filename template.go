@@ -214,7 +214,7 @@ type captured struct{ segment, label, port string }
 // route's templates, and "" for what they do not capture. The port is "" if the
 // request names none and so gets the first of the list.
 func (m Match) Capture(name string) string {
-	values, err := m.captured()
+	values, err := m.values()
 	if err != nil {
 		return ""
 	}
@@ -229,9 +229,17 @@ func (m Match) Capture(name string) string {
 	return ""
 }
 
-// captured takes the values out of the request's path and host. It fails for
+// values returns what is captured: of a request that was admitted it is known.
+func (m Match) values() (captured, error) {
+	if m.captured != nil {
+		return *m.captured, nil
+	}
+	return m.capture()
+}
+
+// capture takes the values out of the request's path and host. It fails for
 // what is no plain label.
-func (m Match) captured() (values captured, err error) {
+func (m Match) capture() (values captured, err error) {
 	captures := m.leaf.captures()
 	if captures&captureSegment != 0 {
 		prefix, _ := canon.CutSegments(m.Path, segments(m.leaf.key))
@@ -358,7 +366,7 @@ func (m Match) expandAll() ([]target, error) {
 	if m.leaf.captures() == 0 {
 		return m.leaf.upstreams.targets, nil
 	}
-	values, err := m.captured()
+	values, err := m.values()
 	if err != nil {
 		return nil, noUpstream(err)
 	}

@@ -593,3 +593,26 @@ func FuzzTemplate(f *testing.F) {
 		}
 	})
 }
+
+// TestCapturedOnce: what an admitted request has captured is known from then on.
+func TestCapturedOnce(t *testing.T) {
+	p := &slipswitch.Proxy{Router: new(slipswitch.Router)}
+	p.Middleware = func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			m, _ := slipswitch.MatchFrom(r.Context())
+			if got := m.Capture("host.1"); got != "ide-7" {
+				t.Errorf("got %q; want ide-7", got)
+			}
+			if n := testing.AllocsPerRun(10, func() { m.Capture("host.1") }); n > 0 {
+				t.Errorf("it is computed again: %v allocations", n)
+			}
+		})
+	}
+	if _, err := p.Router.Apply(nil, slipswitch.Change{Put: &slipswitch.Route{Host: "*.example.com", Path: "/",
+		Upstreams: slipswitch.To("http://{host.1}.ide.svc.cluster.local.")}}); err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Host = "IDE-7.example.com"
+	p.ServeHTTP(httptest.NewRecorder(), r)
+}

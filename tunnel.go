@@ -22,7 +22,7 @@ type Tunnel struct {
 	seat     seat
 	upstream string
 	listed   string // the upstream as the route has it
-	choice   *choice
+	lease    *candidates
 	value    any
 	opened   time.Time
 	place    *place

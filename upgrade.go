@@ -106,7 +106,7 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 		p.fail(w, r, err)
 		return
 	}
-	p.incoming(h.response.Header, x, h.choice)
+	p.incoming(h.response.Header, x, h.candidates)
 	p.open(w, r, x, h)
 }
 
@@ -163,7 +163,7 @@ func canHijack(w http.ResponseWriter) bool {
 // by itself: neither the request nor the server's buffers are kept.
 func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *handshake) {
 	t := &Tunnel{
-		choice:   h.choice.kept(),
+		lease:    h.candidates.kept(),
 		proxy:    p,
 		match:    x.match.Key(),
 		version:  x.match.Version,

@@ -21,11 +21,11 @@ func (r *Route) stallTimeout() time.Duration {
 // A watch is kept over one plain request: its timeouts, and that it counts as
 // activity while it carries bytes.
 type watch struct {
-	exchange *exchange
-	route    *Route
-	place    *place
-	choice   *choice
-	cancel   context.CancelCauseFunc
+	exchange   *exchange
+	route      *Route
+	place      *place
+	candidates *candidates
+	cancel     context.CancelCauseFunc
 
 	uploads, downloads bool // whether these are activity
 
@@ -37,9 +37,9 @@ type watch struct {
 
 // watch begins the watch over a request, and returns the context that ends with
 // it.
-func (p *Proxy) watch(r *http.Request, x *exchange, c *choice) (*watch, context.Context) {
+func (p *Proxy) watch(r *http.Request, x *exchange, c *candidates) (*watch, context.Context) {
 	ctx, cancel := context.WithCancelCause(p.dialContext(r.Context(), x.match))
-	w := &watch{exchange: x, route: x.match.options(), place: x.match.leaf.place, choice: c, cancel: cancel}
+	w := &watch{exchange: x, route: x.match.options(), place: x.match.leaf.place, candidates: c, cancel: cancel}
 	x.watch = w
 	w.cause = func() error { return context.Cause(ctx) }
 	w.uploads = p.counts(ActivityUploads)
@@ -58,7 +58,7 @@ func (w *watch) end() {
 	w.stall.disarm()
 	w.stream.disarm()
 	w.cancel(nil)
-	w.choice.end()
+	w.candidates.end()
 }
 
 // brokenBy may be called on nil.
