@@ -167,6 +167,7 @@ func checked(t *testing.T, test func(t *testing.T, v *village, p *slipswitch.Pro
 		if err := p.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
+		synctest.Wait() // for dials that a request has left behind
 		v.servers.Wait()
 	})
 }
