@@ -27,10 +27,10 @@ func NewReports(closed func(CloseReport), burst func(Burst)) *Reports {
 
 const MostReports = mostReports
 
-func (q *reports) Add(r CloseReport)     { q.add(r) }
-func (q *reports) Done() <-chan struct{} { return q.done() }
-func (q *reports) Bursts() []Burst       { return q.bursts.all() }
-func (q *reports) Closes() []CloseReport { return q.closes.all() }
+func (q *reports) Add(r CloseReport)           { q.add(r) }
+func (q *reports) Done() <-chan struct{}       { return q.done() }
+func (q *reports) Bursts() []Burst             { return q.bursts.all() }
+func (q *reports) CloseReports() []CloseReport { return q.closes.all() }
 
 // Checkers and Probes return how many there are: of none is left what nobody
 // asks for.

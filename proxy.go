@@ -65,7 +65,7 @@ type Proxy struct {
 	// ended, in the order of their ends, one at a time. A slow one delays
 	// reports, never traffic: 100,000 of them wait, bursts included. One that hangs
 	// for longer misses what comes then, which LimitsHit counts as "reports" and
-	// the log tells; Closes has the last reports in any case.
+	// the log tells; CloseReports has the last reports in any case.
 	TunnelClosed func(CloseReport)
 
 	// BurstDetected, if set, is called with each burst of closes, on the same

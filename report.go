@@ -265,9 +265,9 @@ func (q *reports) done() <-chan struct{} {
 	return q.idle
 }
 
-// Closes returns the reports of the last 1000 tunnels that have ended, without
-// their Value, in the order of their ends.
-func (p *Proxy) Closes() []CloseReport {
+// CloseReports returns the reports of the last 1000 tunnels that have ended, in the
+// order of their ends. They have no Value.
+func (p *Proxy) CloseReports() []CloseReport {
 	p.reports.mu.Lock()
 	defer p.reports.mu.Unlock()
 	return p.reports.closes.all()

@@ -53,9 +53,9 @@ func TestReportedCloseFrames(t *testing.T) {
 			t.Errorf("got %s; want %s in it", log.String(), test.log)
 		}
 	}
-	kept := g.Closes()
+	kept := g.CloseReports()
 	if len(kept) != 3 || kept[0].Tunnel != 1 || kept[2].Tunnel != 3 {
-		t.Errorf("Closes: got %+v; want the three", kept)
+		t.Errorf("CloseReports: got %+v; want the three", kept)
 	}
 }
 
@@ -64,7 +64,7 @@ func TestReportsAreKept(t *testing.T) {
 	for i := range uint64(1500) {
 		q.Add(slipswitch.CloseReport{Tunnel: i, By: "client", How: "FIN", Closed: time.Unix(int64(i*10), 0), Value: "x"})
 	}
-	kept := q.Closes()
+	kept := q.CloseReports()
 	if len(kept) != 1000 || kept[0].Tunnel != 500 || kept[999].Tunnel != 1499 || kept[0].Value != nil {
 		t.Errorf("got %d from %d to %d; want 1000 from 500 to 1499", len(kept), kept[0].Tunnel, kept[999].Tunnel)
 	}
@@ -87,7 +87,7 @@ func TestHangingHook(t *testing.T) {
 		q.Add(slipswitch.CloseReport{Tunnel: i, By: "client", How: "FIN"})
 	}
 	receive(t, "the hook hangs", hangs)
-	if kept := q.Closes(); kept[len(kept)-1].Tunnel != slipswitch.MostReports+9 {
+	if kept := q.CloseReports(); kept[len(kept)-1].Tunnel != slipswitch.MostReports+9 {
 		t.Errorf("the last report kept is of %d", kept[len(kept)-1].Tunnel)
 	}
 	close(release)

@@ -242,7 +242,7 @@ func (o *oracle) step() error {
 	return nil
 }
 
-// sameRoutes compares what stands and what is held, in whichever order the
+// sameRoutes compares what stands and what is shadowed, in whichever order the
 // keys were put.
 func sameRoutes(a, b []naiveRoute) bool {
 	byKey := func(routes []naiveRoute) map[slipswitch.Key][]naiveRoute {

@@ -174,7 +174,7 @@ func TestOwners(t *testing.T) {
 	if want := []string{"first false", "second true"}; !slices.Equal(entries, want) {
 		t.Errorf("got %q; want %q", entries, want)
 	}
-	change(second, slipswitch.Change{Put: &c}) // held, and replaced as such
+	change(second, slipswitch.Change{Put: &c}) // shadowed, and replaced as such
 	change(second, slipswitch.Change{Delete: &slipswitch.Key{Path: "/b"}})
 	stands("http://first")
 	change(first, slipswitch.Change{Delete: &slipswitch.Key{Path: "/a"}})

@@ -254,13 +254,13 @@ func (t *Table) Replaced() <-chan struct{} { return t.replaced }
 
 // An Entry is a route in a table.
 type Entry struct {
-	Owner string // whose it is
+	Owner string // the name of the route's owner
 
 	// Shadowed is true if another owner had the key first: the route has no
 	// effect until that owner's route is deleted.
 	Shadowed bool
 
-	// Version is that of the table in which the route first stood as it is.
+	// Version is the version of the first table that had the route as it is.
 	Version uint64
 
 	leaf *leaf

@@ -125,8 +125,8 @@ func TestAuditOfClose(t *testing.T) {
 	conn.Read(t.Context()) // and answers the Close frame
 	log.next(t)
 	line := log.next(t)
-	until(t, "the tunnel is closed", func() bool { return len(g.proxy.Closes()) == 1 })
-	change := g.proxy.Closes()[0].Change
+	until(t, "the tunnel is closed", func() bool { return len(g.proxy.CloseReports()) == 1 })
+	change := g.proxy.CloseReports()[0].Change
 	want := fmt.Sprintf("admin: %s by ci at %s", line["request"], line["address"])
 	if change == nil || change.Origin != want || fmt.Sprint(change.Version) != fmt.Sprint(line["version"]) {
 		t.Errorf("the report has change %+v; want origin %q, version %v", change, want, line["version"])

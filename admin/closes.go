@@ -52,7 +52,7 @@ func (h *Handler) listCloses(w http.ResponseWriter, r *http.Request) *problem {
 		Bursts []slipswitch.Burst       `json:"bursts"`
 	}{[]slipswitch.CloseReport{}, []slipswitch.Burst{}}
 	if h.Proxy != nil {
-		for _, c := range slices.Backward(h.Proxy.Closes()) {
+		for _, c := range slices.Backward(h.Proxy.CloseReports()) {
 			if len(list.Closes) < limit && keys.matches(c.Route) && isUpstream(c.Upstream) &&
 				(by == "" || c.By == by) && (why == "" || c.Why == why) && isClient(c.Client) && isPeer(c.Peer) {
 				c.Opened, c.Closed, c.LastData, c.LastActive = c.Opened.UTC(), c.Closed.UTC(), c.LastData.UTC(), c.LastActive.UTC()

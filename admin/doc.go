@@ -35,7 +35,7 @@
 //
 // The answer shows the route and what is known of it, with its version as ETag:
 //
-//	{"route":{…}, "owner":"", "held":false, "version":42,
+//	{"route":{…}, "owner":"", "shadowed":false, "version":42,
 //	 "lastActive":"2026-01-02T03:04:05.678Z", "tunnels":3}
 //
 // Where this gateway passes over some of several upstreams, it says which and
@@ -44,8 +44,8 @@
 // PUT answers 201 for a new route, else 200; DELETE 204, or 404 if there was
 // none. With If-Match (or If-None-Match: *) either changes only what has this
 // version (what is not there), else the answer is 412. All changes are those of
-// Handler.Owner: a route whose key another owner has is put as held, which the
-// answer says ("held":true, "shadowedBy":"team-a"), and is not deleted but
+// Handler.Owner: a route whose key another owner has is put as shadowed, which the
+// answer says ("shadowed":true, "shadowedBy":"team-a"), and is not deleted but
 // answered with 409. GET shows the route that stands or, with
 // owner=, the one that this owner has there.
 //
@@ -117,8 +117,8 @@
 // What drives configurable-http-proxy drives /api/routes. It shows and changes
 // the prefix routes of the owner "chp", for any host. (With
 // Handler.CHPHostRouting the first segment of a path is the host.) It shows the
-// held ones too, since who cannot find what he put puts it again for ever; only
-// /v1/routes tells the difference. Paths are shown unescaped, and %2F in one
+// shadowed ones too, since a client that cannot read back what it wrote would retry
+// forever; only /v1/routes tells the difference. Paths are shown unescaped, and %2F in one
 // is a slash. JSON keys other than target are kept in the route's Meta and come
 // back.
 //

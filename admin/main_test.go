@@ -198,7 +198,7 @@ func put(t *testing.T, router *slipswitch.Router, owner string, routes ...slipsw
 type routeItem struct {
 	Route      slipswitch.Route
 	Owner      string
-	Held       bool
+	Shadowed   bool
 	Version    uint64
 	LastActive time.Time
 	Tunnels    int

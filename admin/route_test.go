@@ -23,7 +23,7 @@ func TestRoute(t *testing.T) {
 	begin := time.Now().Add(-time.Millisecond)
 	got := s.want(201, "PUT", prefix, route)
 	item := decode[routeItem](t, got)
-	if item.Route.IdleTimeout != 2*time.Minute || item.Route.Labels["team"] != "a" || item.Version != 1 || item.Held ||
+	if item.Route.IdleTimeout != 2*time.Minute || item.Route.Labels["team"] != "a" || item.Version != 1 || item.Shadowed ||
 		item.Owner != "" || item.Tunnels != 0 || item.LastActive.Before(begin) || item.LastActive.After(time.Now()) {
 		t.Errorf("PUT answered %+v", item)
 	}
@@ -226,19 +226,19 @@ func TestOwners(t *testing.T) {
 	s := serve(t, &admin.Handler{Owner: &slipswitch.Owner{Name: "api", Paths: []string{"/a", "/b"}}})
 	put(t, s.router, "files", slipswitch.Route{Path: "/a"})
 	got := s.want(201, "PUT", "/v1/route?path=/a", `{"path":"/a","upstreams":["http://h"]}`)
-	if item := decode[routeItem](t, got); !item.Held || item.Owner != "api" {
-		t.Errorf("got %s; want it held for api", got.body)
+	if item := decode[routeItem](t, got); !item.Shadowed || item.Owner != "api" {
+		t.Errorf("got %s; want it shadowed for api", got.body)
 	}
-	if item := decode[routeItem](t, s.want(200, "GET", "/v1/route?path=/a", "")); item.Held || item.Owner != "files" {
+	if item := decode[routeItem](t, s.want(200, "GET", "/v1/route?path=/a", "")); item.Shadowed || item.Owner != "files" {
 		t.Errorf("GET: got %+v; want the one of files", item)
 	}
-	if item := decode[routeItem](t, s.want(200, "GET", "/v1/route?path=/a&owner=api", "")); !item.Held || item.Owner != "api" {
-		t.Errorf("GET owner=api: got %+v; want the one of api, held", item)
+	if item := decode[routeItem](t, s.want(200, "GET", "/v1/route?path=/a&owner=api", "")); !item.Shadowed || item.Owner != "api" {
+		t.Errorf("GET owner=api: got %+v; want the one of api, shadowed", item)
 	}
 	s.want(404, "GET", "/v1/route?path=/a&owner=", "")
 	page := decode[routePage](t, s.want(200, "GET", "/v1/routes?owner=api", ""))
-	if len(page.Routes) != 1 || !page.Routes[0].Held {
-		t.Errorf("GET owner=api: got %+v; want one held route", page)
+	if len(page.Routes) != 1 || !page.Routes[0].Shadowed {
+		t.Errorf("GET owner=api: got %+v; want one shadowed route", page)
 	}
 	s.want(204, "DELETE", "/v1/route?path=/a", "")
 	if got := s.want(409, "DELETE", "/v1/route?path=/a", ""); !strings.Contains(got.body, `belongs to owner \"files\"`) {

@@ -20,8 +20,8 @@ import (
 type routeItem struct {
 	Route      *slipswitch.Route `json:"route"`
 	Owner      string            `json:"owner"`
-	Held       bool              `json:"held"`
-	ShadowedBy *string           `json:"shadowedBy,omitempty"` // if held: whose route stands there
+	Shadowed   bool              `json:"shadowed"`
+	ShadowedBy *string           `json:"shadowedBy,omitempty"` // if shadowed: whose route stands there
 	Version    uint64            `json:"version"`
 	LastActive time.Time         `json:"lastActive,omitzero"`
 	Tunnels    int               `json:"tunnels"`
@@ -30,7 +30,7 @@ type routeItem struct {
 }
 
 func (h *Handler) itemOf(e slipswitch.Entry) routeItem {
-	item := routeItem{Route: e.Route(), Owner: e.Owner, Held: e.Shadowed, Version: e.Version, LastActive: lastActive(e), Tunnels: e.Tunnels()}
+	item := routeItem{Route: e.Route(), Owner: e.Owner, Shadowed: e.Shadowed, Version: e.Version, LastActive: lastActive(e), Tunnels: e.Tunnels()}
 	if e.Shadowed {
 		item.ShadowedBy = h.shadows(e.Key())
 	}
@@ -101,8 +101,8 @@ func (h *Handler) listRoutes(w http.ResponseWriter, r *http.Request) *problem {
 		if !matches(e) {
 			continue
 		}
-		// A page ends between keys: the next begins behind the last one, and
-		// with it behind all that is held there.
+		// A page ends between keys: the next begins after the last one, and so
+		// after all that are shadowed there.
 		if len(page.Routes) >= limit && !shown {
 			page.Next = cursor(page.Routes[len(page.Routes)-1].Route.Key())
 			break

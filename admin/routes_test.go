@@ -22,7 +22,7 @@ func TestListRoutes(t *testing.T) {
 	put(t, s.router, "chp", slipswitch.Route{Path: "/"}, slipswitch.Route{Path: "/hub"})
 	for _, test := range []struct {
 		query string
-		want  string // owner:key of each, - behind held ones
+		want  string // owner:key of each, - before shadowed ones
 	}{
 		{"", ":/ chp:/- chp:/hub :=/user/a@b :/user/a%40b/x :*.h.example/users :h.example/user"},
 		{"owner=", ":/ :=/user/a@b :/user/a%40b/x :*.h.example/users :h.example/user"},
@@ -61,7 +61,7 @@ func TestListRoutes(t *testing.T) {
 				}
 				for _, item := range page.Routes {
 					name := item.Owner + ":" + item.Route.Key().String()
-					if item.Held {
+					if item.Shadowed {
 						name += "-"
 					}
 					got = append(got, name)

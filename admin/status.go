@@ -22,7 +22,7 @@ func (h *Handler) status(w http.ResponseWriter, r *http.Request) *problem {
 	table := h.Router.Table()
 	status := struct {
 		Version    uint64            `json:"version"` // of the table
-		Routes     int               `json:"routes"`  // held ones not counted
+		Routes     int               `json:"routes"`  // shadowed ones not counted
 		Tunnels    int               `json:"tunnels"`
 		LimitsHit  map[string]uint64 `json:"limitsHit,omitempty"` // see Proxy.LimitsHit
 		Ready      bool              `json:"ready"`

@@ -66,7 +66,7 @@ func (h *Handler) upstreams() map[string]*upstreamItem {
 		use(t.Upstream(), t.Traffic().LastActive, 1)
 	}
 	if h.Proxy != nil {
-		for _, c := range h.Proxy.Closes() {
+		for _, c := range h.Proxy.CloseReports() {
 			use(c.Upstream, c.LastActive, 0)
 		}
 	}

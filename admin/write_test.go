@@ -192,8 +192,8 @@ func TestShadowed(t *testing.T) {
 	put(t, s.router, "team-a", slipswitch.Route{Path: "/a"})
 	const a, b = `{"path":"/a","upstreams":["http://up"]}`, `{"path":"/b","upstreams":["http://up"]}`
 	for _, tt := range []struct{ method, target, body, want string }{
-		{"PUT", "/v1/route?path=/a", a, `"owner":"","held":true,"shadowedBy":"team-a"`},
-		{"PUT", "/v1/route?path=/b", b, `"owner":"","held":false,"version"`},
+		{"PUT", "/v1/route?path=/a", a, `"owner":"","shadowed":true,"shadowedBy":"team-a"`},
+		{"PUT", "/v1/route?path=/b", b, `"owner":"","shadowed":false,"version"`},
 		{"GET", "/v1/route?path=/a&owner=", "", `"shadowedBy":"team-a"`},
 		{"POST", "/v1/batch", `{"changes":[{"put":` + b + `},{"put":` + a + `},{"delete":{"path":"/c"}}]}`, `{"version":3,"shadowed":[{"key":{"path":"/a"},"by":"team-a"}]}`},
 		{"POST", "/v1/batch", `{"changes":[{"put":` + b + `}]}`, `{"version":3}`},

@@ -24,7 +24,7 @@ func (r *rig) wantCount(routes, held int) {
 
 func TestBrakeOnResync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, &store.Sync{StallTimeout: time.Hour})
+		r := newRig(t, &store.Sync{WatchTimeout: time.Hour})
 		r.full(1, append(many("a", 0, 100), many("b", 200, 299)...)...)
 		r.full(2, append(many("a", 0, 50), many("b", 200, 299)...)...) // half is not more than half
 		r.wantCount(149, 0)
@@ -246,7 +246,7 @@ func TestBrakeConfirmedAfterRestore(t *testing.T) {
 // have is deleted.
 func TestBrakeRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, &store.Sync{BrakeTime: time.Minute, StallTimeout: time.Hour})
+		r := newRig(t, &store.Sync{BrakeTime: time.Minute, WatchTimeout: time.Hour})
 		r.full(1, many("", 0, 150)...)
 		since := time.Now()
 		r.change(2, manyGone("", 10, 150)...)
@@ -329,7 +329,7 @@ func TestBrakeOnSuspicion(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, &store.Sync{BrakeTime: time.Minute, StallTimeout: time.Hour})
+				r := newRig(t, &store.Sync{BrakeTime: time.Minute, WatchTimeout: time.Hour})
 				r.full(62, many("a", 0, 60)...)
 				tt.now.Full = true
 				r.say(tt.now)

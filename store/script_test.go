@@ -126,7 +126,7 @@ func (r *rig) change(revision uint64, entries ...store.Entry) {
 	r.say(store.Batch{Position: store.Position{Revision: revision}, Entries: entries})
 }
 
-// table returns the routes as texts: owner, key, upstream; held ones in
+// table returns the routes as texts: owner, key, upstream; shadowed ones in
 // parentheses.
 func (r *rig) table() []string { return tableOf(r.Router) }
 

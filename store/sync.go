@@ -71,13 +71,13 @@ type Sync struct {
 
 	// MaxStale is for how long the table may be used without contact to the
 	// source; see Handler. Where addresses are given to other tenants, an old
-	// route may lead to a stranger. Shorter than StallTimeout makes no sense.
+	// route may lead to a stranger. Shorter than WatchTimeout makes no sense.
 	// Zero: for ever.
 	MaxStale time.Duration
 
-	// StallTimeout is how long a watch may yield nothing before it is begun
-	// anew. It must be longer than Heartbeat. Zero: 30 s.
-	StallTimeout time.Duration
+	// WatchTimeout is how long the source's watch may yield nothing until it is
+	// begun anew. It must be longer than Heartbeat. Zero means 30 s.
+	WatchTimeout time.Duration
 
 	// Gateway is this gateway's name among those that share the store. Empty:
 	// it does not take part in Sync.WaitAll.
@@ -269,10 +269,10 @@ func (s *Sync) owner(name string) *slipswitch.Owner {
 }
 
 func (s *Sync) stallTimeout() time.Duration {
-	if s.StallTimeout == 0 {
+	if s.WatchTimeout == 0 {
 		return 3 * Heartbeat
 	}
-	return s.StallTimeout
+	return s.WatchTimeout
 }
 
 // log returns what to log to: it never waits, and may be called under locks.

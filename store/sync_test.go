@@ -375,7 +375,7 @@ func TestSyncRoute(t *testing.T) {
 // source read again each time.
 func TestSyncAsksForTheOrderSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, &store.Sync{StallTimeout: time.Hour})
+		r := newRig(t, &store.Sync{WatchTimeout: time.Hour})
 		r.full(1, put("x", "/a", "x"), put("y", "/a", "y"))
 		spoilt := store.Entry{Owner: "x", Key: slipswitch.Key{Path: "/a"}, Err: errors.New("spoilt")}
 		asked := 0

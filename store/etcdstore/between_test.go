@@ -74,7 +74,7 @@ func TestWatchStalled(t *testing.T) {
 	for range 2 {
 		s := dialAs(t, clientv3.Config{Endpoints: []string{members[0].Client},
 			DialOptions: []grpc.DialOption{grpc.WithChainStreamInterceptor(stall.intercept)}})
-		r.add(follow(t, &store.Sync{Source: s, Router: new(slipswitch.Router), StallTimeout: 3 * time.Second}))
+		r.add(follow(t, &store.Sync{Source: s, Router: new(slipswitch.Router), WatchTimeout: 3 * time.Second}))
 	}
 	for range 2 {
 		stall.begin()

@@ -77,7 +77,7 @@ func newRig(t *testing.T) *rig {
 func (r *rig) write(name, content string) { r.t.Helper(); write(r.t, r.dir, name, content) }
 
 // want waits until the table has the routes, "owner:key=upstream" or in
-// parentheses if held, and the quarantine the places.
+// parentheses if shadowed, and the quarantine the places.
 func (r *rig) want(routes, quarantined []string) {
 	r.t.Helper()
 	var got, bad []string
