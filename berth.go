@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/slipswitch/slipswitch/internal/linger"
 )
 
 // Berths are where addresses stand in the eyes of the transports. An
@@ -98,7 +100,7 @@ func (c *berthed) Close() error {
 		if c.ended.Load() {
 			c.Conn.Close()
 		} else {
-			hangUp(c.Conn)
+			linger.HangUp(c.Conn)
 		}
 		c.leave()
 	})

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/slipswitch/slipswitch/internal/linger"
 )
 
 // A dialer connects to upstreams, for plain requests and for tunnels alike. A
@@ -22,7 +24,7 @@ type dialer struct {
 	profiles   map[string]*tls.Config
 	transports map[way]*http.Transport
 	berths     berths
-	lingering  lingering
+	lingering  linger.Conns
 }
 
 // A way is what two upstreams must have in common to share connections.
@@ -261,7 +263,7 @@ func (d *dialer) secure(ctx context.Context, conn net.Conn, address string, prof
 
 // closeIdle gives back the descriptors that nothing needs now.
 func (d *dialer) closeIdle() {
-	d.lingering.close()
+	d.lingering.HangUp()
 	for _, transport := range d.transports {
 		transport.CloseIdleConnections()
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch/internal/headers"
+	"github.com/slipswitch/slipswitch/internal/linger"
 )
 
 // An HTTP/1 client may be answered before it has sent all: its body, or the
@@ -259,7 +260,7 @@ func (e *earlyWriter) finish() {
 
 // reset closes a connection so that nobody takes that for the end of what was sent.
 func reset(conn net.Conn) {
-	socket := socketOf(conn)
+	socket := linger.Socket(conn)
 	if tcp, ok := socket.(*net.TCPConn); ok {
 		tcp.SetLinger(0)
 	}

@@ -117,11 +117,7 @@ func Taken(p *Proxy) int {
 func Logged(p *Proxy) <-chan struct{} { return p.journal.Done() }
 
 // Lingering returns how many connections wait for an upstream to end them.
-func (p *Proxy) Lingering() int {
-	p.dialer.lingering.mu.Lock()
-	defer p.dialer.lingering.mu.Unlock()
-	return len(p.dialer.lingering.conns)
-}
+func (p *Proxy) Lingering() int { return p.dialer.lingering.Len() }
 
 // Tunneling returns how many seats of tunnels are taken.
 func Tunneling(p *Proxy) int {

@@ -46,7 +46,7 @@ func (h *handshake) release(p *Proxy) {
 	readers.Put(h.reader)
 	if !h.opened {
 		h.candidates.end()
-		p.dialer.lingering.add(h.conn, h.response != nil)
+		p.dialer.lingering.Add(h.conn, h.response != nil)
 	}
 }
 

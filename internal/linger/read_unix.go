@@ -1,11 +1,11 @@
 //go:build unix
 
-package slipswitch
+package linger
 
 import "syscall"
 
-// readNow reads from a socket that is not blocking. Pending: nothing is there
-// yet. Over: nothing more comes.
+// readNow reads from a socket that does not block. Pending means that nothing has
+// come yet, over that nothing more comes.
 func readNow(fd uintptr, p []byte) (n int, pending, over bool) {
 	for {
 		n, err := syscall.Read(int(fd), p)

@@ -69,29 +69,6 @@ func TestHandshakesBlockNoPorts(t *testing.T) {
 	}
 }
 
-// TestLingeringIsBounded: of more connections than may linger, the oldest are hung
-// up on.
-func TestLingeringIsBounded(t *testing.T) {
-	t.Parallel()
-	u := startScript(t, func(u *upstream, p *peer) bool {
-		p.request()
-		io.WriteString(p.TCPConn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-		p.rest()
-		return false
-	})
-	g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
-	for range 400 {
-		g.do(handshake("/"))
-		if n := g.Lingering(); n > 256 {
-			t.Fatalf("%d connections linger", n)
-		}
-	}
-	until(t, "none lingers", func() bool { return g.Lingering() == 0 })
-	if n := u.blocked(); n > 0 {
-		t.Errorf("%d of 400 ports are blocked", n)
-	}
-}
-
 // TestAbortsBlockNoPorts: neither do plain requests that their clients abort.
 func TestAbortsBlockNoPorts(t *testing.T) {
 	t.Parallel()

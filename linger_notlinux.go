@@ -1,6 +1,0 @@
-//go:build !linux
-
-package slipswitch
-
-// The close that follows is the reset.
-func finAndReset(uintptr) {}
