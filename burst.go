@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// A Burst is that many tunnels have ended with one cause at about the same
-// moment: ten or more, each within a second of the one before. It is told when
-// there was none for a second, and of a long one every ten seconds.
+// A Burst is a group of tunnels that ended together for the same reason: ten or
+// more, each within a second of the one before. It is reported a second after
+// the last, and every ten seconds while it goes on.
 type Burst struct {
 	By      By        `json:"by"`
 	How     How       `json:"how"`
@@ -16,12 +16,15 @@ type Burst struct {
 	First   time.Time `json:"first"`
 	Last    time.Time `json:"last"`
 
-	// What they had in common. Nil and empty: they differ in it.
+	// Route, Upstream, Client and Peer are those of the tunnels. Nil or empty means
+	// that they differ: a load balancer that restarts ends tunnels of one Peer
+	// and of many clients.
 	Route    *Key   `json:"route,omitempty"`
 	Upstream string `json:"upstream,omitempty"`
 	Client   string `json:"client,omitempty"`
-	Peer     string `json:"peer,omitempty"` // a load balancer that restarts ends the tunnels of many clients
+	Peer     string `json:"peer,omitempty"`
 
+	// Change is the change that ended all of them. Nil means none, or several.
 	Change *TableChange `json:"change,omitempty"`
 }
 
@@ -31,7 +34,7 @@ const (
 	burstMost  = 10 * time.Second
 )
 
-// LogValue is the burst as a group of attributes, without those that are empty.
+// LogValue returns the burst as a group of attributes, without empty ones.
 func (b Burst) LogValue() slog.Value {
 	attrs := []slog.Attr{slog.Int("tunnels", b.Tunnels), slog.String("by", string(b.By)), slog.String("how", string(b.How))}
 	add := func(key, value string) {
@@ -50,14 +53,14 @@ func (b Burst) LogValue() slog.Value {
 	return slog.GroupValue(append(attrs, slog.String("within", b.Last.Sub(b.First).Round(time.Millisecond).String()))...)
 }
 
-// A cause is what the tunnels of a burst have ended by.
+// A cause is what the tunnels of a burst have in common.
 type cause struct {
 	by  By
 	how How
 	why Why
 }
 
-// A growth is what may become a burst.
+// A growth is a burst that is growing, or does not have enough tunnels yet.
 type growth struct {
 	Burst
 	timer *time.Timer

@@ -9,7 +9,7 @@ import (
 	"github.com/slipswitch/slipswitch/internal/splice"
 )
 
-// By says who ended a tunnel.
+// By is the side that ended a tunnel.
 type By string
 
 const (
@@ -18,28 +18,28 @@ const (
 	ByGateway  By = "gateway"
 )
 
-// How says by what a tunnel ended.
+// How is what ended a tunnel.
 type How string
 
 const (
-	HowFIN        How = "FIN"         // a side closed its connection, and in answer or after the linger the other did
-	HowRST        How = "RST"         // a side reset its connection: its process has died, or threw data away
-	HowTimeout    How = "timeout"     // Why says which; of a peer: it is out of reach, as the kernel found
-	HowWriteError How = "write error" // a side could not be written to or read from; Errno says more
+	HowFIN        How = "FIN"         // a side closed its connection; the other followed, or lingered too long
+	HowRST        How = "RST"         // a side reset its connection: its process died, or dropped unread data
+	HowTimeout    How = "timeout"     // the gateway's, which Why names; or the kernel's: a side is unreachable
+	HowWriteError How = "write error" // the connection of a side failed; Errno says how
 	HowCloseFrame How = "close frame" // a side sent a WebSocket Close frame
-	HowPolicy     How = "policy"      // the gateway's will; Why says which
+	HowPolicy     How = "policy"      // the gateway closed it on purpose; Why says on which
 )
 
-// Why says for what reason the gateway ended a tunnel, or when it was ended by a
-// peer that had sent its FIN and then nothing: WhyLinger.
+// Why is the gateway's reason for ending a tunnel. WhyLinger is also that of a
+// tunnel that a side ended with a FIN.
 type Why string
 
 const (
 	WhyIdle            Why = "idle"             // Route.IdleTimeout: no byte either way
-	WhyStall           Why = "stall"            // Route.StallTimeout: a peer took nothing
+	WhyStall           Why = "stall"            // Route.StallTimeout: a side read nothing
 	WhyLife            Why = "life"             // Route.LifeTimeout
-	WhyPing            Why = "ping"             // Route.PingEvery: a client sent nothing after a ping
-	WhyLinger          Why = "linger"           // 30 s without a byte after one side had ended
+	WhyPing            Why = "ping"             // Route.PingEvery: the client sent nothing after a ping
+	WhyLinger          Why = "linger"           // 30 s without a byte after a side had sent its FIN
 	WhyRouteDeleted    Why = "route deleted"    // Route.OnDelete
 	WhyUpstreamRemoved Why = "upstream removed" // Route.OnUpstreamRemoved
 	WhyDrain           Why = "drain"            // Proxy.Drain
@@ -48,28 +48,28 @@ const (
 	WhyLoginExpired    Why = "login expired"    // Proxy.Reauthorize
 )
 
-// A CloseReport says who ended a tunnel, how and why. Each tunnel that was
-// opened yields exactly one. It never holds a query: tokens stand there.
+// A CloseReport says which side ended a tunnel, how and why. Each tunnel that was
+// opened yields exactly one. It never has a query, as queries carry tokens.
 type CloseReport struct {
 	Tunnel uint64 `json:"tunnel"`
 
-	// State is the cause in two letters, as proxies log it: who (C client, U
-	// upstream, G gateway), then how (F FIN, R RST, T timeout, W write error, C
+	// State is the cause in two letters, as proxies log it: By (C client, U
+	// upstream, G gateway), then How (F FIN, R RST, T timeout, W write error, C
 	// close frame, P policy).
 	State string `json:"state"`
 
-	By  By  `json:"by"` // whoever ended it first; what that provoked the others to do is not the cause
+	By  By  `json:"by"` // the side that ended it first, not one that then followed
 	How How `json:"how"`
 	Why Why `json:"why,omitempty"` // empty if the gateway did not end it
 
-	// Change is what ended the tunnel if Why is WhyRouteDeleted or
-	// WhyUpstreamRemoved. Nil: another reason.
+	// Change is the change that ended the tunnel if Why is WhyRouteDeleted or
+	// WhyUpstreamRemoved, and else nil.
 	Change *TableChange `json:"change,omitempty"`
 
-	Errno string `json:"errno,omitempty"` // of the call that failed
+	Errno string `json:"errno,omitempty"` // of the system call that failed
 
-	// ClientClose and UpstreamClose are the Close frames that came from either
-	// side, be they the cause or an answer. Nil: none.
+	// ClientClose and UpstreamClose are the Close frames that each side sent,
+	// first or in answer. Nil means that it sent none.
 	ClientClose   *CloseFrame `json:"clientClose,omitempty"`
 	UpstreamClose *CloseFrame `json:"upstreamClose,omitempty"`
 
@@ -80,23 +80,23 @@ type CloseReport struct {
 	Opened   time.Time `json:"opened"`
 	Closed   time.Time `json:"closed"`
 	Traffic
-	OpenVersion  uint64 `json:"openVersion"`  // of the table at the open
-	CloseVersion uint64 `json:"closeVersion"` // and at the close
+	OpenVersion  uint64 `json:"openVersion"`  // of the table when it was opened
+	CloseVersion uint64 `json:"closeVersion"` // and when it had ended
 
-	Value any `json:"-"` // what Proxy.TunnelValue has returned
+	Value any `json:"-"` // Tunnel.Value
 }
 
-// A TableChange is the change to a table by which tunnels have ended.
+// A TableChange is a change to a table that ended tunnels, by a [ClosePolicy].
 type TableChange struct {
-	Owner   string `json:"owner,omitempty"`   // of the route that was deleted, or has other upstreams now
-	Origin  string `json:"origin,omitempty"`  // what Txn.From was told: a store and its revision, or who asked for it
-	Version uint64 `json:"version,omitempty"` // of the first table that had it
+	Owner   string `json:"owner,omitempty"`   // of the route that was deleted or replaced
+	Origin  string `json:"origin,omitempty"`  // of Txn.From: a store and its revision, or the user of the REST API
+	Version uint64 `json:"version,omitempty"` // of the first table with the change
 }
 
-// A CloseFrame is what a peer has said in a WebSocket Close frame.
+// A CloseFrame is the payload of a WebSocket Close frame that a side sent.
 type CloseFrame struct {
-	Code   uint16 `json:"code"`             // 1005: the frame had none
-	Reason string `json:"reason,omitempty"` // with Go escapes for what is not printable: it is a stranger's word
+	Code   uint16 `json:"code"`             // 1005 if the frame has none
+	Reason string `json:"reason,omitempty"` // with Go escapes for all that is not printable
 }
 
 func (t *Tunnel) report(end splice.End) CloseReport {
@@ -138,8 +138,8 @@ func closeFrameOf(seen splice.Seen) *CloseFrame {
 	return &CloseFrame{seen.Code, quoted[1 : len(quoted)-1]}
 }
 
-// LogValue is the report as a group of attributes, without those that are
-// empty. [slog.Any] with the key "" puts them beside others.
+// LogValue returns the report as a group of attributes, without empty ones.
+// [slog.Any] with the key "" adds them without a group.
 func (r CloseReport) LogValue() slog.Value {
 	attrs := make([]slog.Attr, 0, 25)
 	add := func(key, value string) {
@@ -182,12 +182,12 @@ func (c *TableChange) append(attrs []slog.Attr) []slog.Attr {
 	return append(attrs, slog.String("changeOwner", c.Owner), slog.String("changeOrigin", c.Origin), slog.Uint64("changeVersion", c.Version))
 }
 
-// reports are handed to the hooks in the order in which they come in, by one
-// goroutine that lives while there are any. The last ones are kept.
+// reports hands reports and bursts to the hooks, in order, from one goroutine
+// that lives while there are any. It keeps the last ones.
 type reports struct {
 	closed  func(CloseReport)
 	burst   func(Burst)
-	dropped func() // is called for what is not handed over; must not block
+	dropped func() // is called for each that is not handed over; must not block
 
 	mu      sync.Mutex
 	waiting []any         // a CloseReport or Burst each
@@ -209,8 +209,8 @@ func (q *reports) add(r CloseReport) {
 	q.grow(r)
 }
 
-// mostReports is how many may wait for a hook that does not return: with what
-// they refer to, some 60 MB.
+// mostReports is how many may wait for a hook that does not return: some 60 MB
+// with all that they refer to.
 const mostReports = 100_000
 
 // tell queues a report for the hooks. The lock is held.
@@ -249,8 +249,8 @@ func (q *reports) dispatch() {
 	}
 }
 
-// done returns a channel that is closed when all reports so far are handed
-// over. Bursts end here.
+// done returns a channel that is closed when all reports so far are handed over.
+// It ends bursts that are growing.
 func (q *reports) done() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
