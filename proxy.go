@@ -22,50 +22,52 @@ import (
 	"github.com/slipswitch/slipswitch/internal/splice"
 )
 
-// A Proxy is an http.Handler that forwards each request to where the router's
-// table leads it at that moment. Only Router is required. The fields must not
-// be changed once it serves; its methods may be called concurrently.
+// A Proxy is an http.Handler that forwards each request to an upstream of the
+// route that the Router's table has for it at that moment. Only Router is
+// required. The fields must not be changed after the first request. The methods
+// may be called concurrently.
 //
 // Mount it outermost: http.ServeMux and most frameworks merge slashes and
 // escape paths anew before a handler sees them.
 type Proxy struct {
 	Router *Router
 
-	// Middleware, if set, is run for each request that has a route, before it
-	// is forwarded: next forwards. It sees the match (MatchFrom), the resolved
-	// path, and headers from which all that a client must not set is gone.
-	// Headers that it adds to the request reach the upstream, headers that it
-	// adds to the response reach the client, on upgrades too.
+	// Middleware, if set, wraps the forwarding of each request that has a route:
+	// next forwards. It sees the match ([MatchFrom]), the resolved path, and a
+	// header without the fields that a client must not set. Fields that it adds to
+	// the request's header reach the upstream, those that it adds to the
+	// response's reach the client, also for upgrades.
 	//
-	// What it changes of the method, the Host, the query and the body is
-	// forwarded; the path is that of the match.
+	// If it changes the method, the Host, the query or the body, the change is
+	// forwarded. The path is always that of the match.
 	//
-	// For it, an upgraded request ends with the 101: next returns and the
-	// request's context is cancelled while the tunnel lives on.
+	// An upgraded request ends for it with the 101: next returns, and the
+	// request's context is cancelled, while the tunnel lives on.
 	Middleware func(next http.Handler) http.Handler
 
 	// TunnelValue, if set, is called for each upgrade that is about to open a
-	// tunnel. What it returns is kept with the tunnel: all that one needs to
-	// know later of the request, which itself is not kept.
+	// tunnel. Its result is [Tunnel.Value]: what a program needs to know later of
+	// the request, which itself is not kept.
 	TunnelValue func(*http.Request) any
 
-	// Reauthorize, if set, is asked again and again whether an open tunnel may
-	// stay, which its Route, Client and Value tell. An error ends it with the close
-	// code 1008 and Why WhyLoginExpired. So does a panic, and having no answer
-	// within 10 s, after which the context ends: who wants sockets to outlive an
-	// outage of whoever knows returns nil where that is all that he has found out.
-	// It is called concurrently, for one tunnel not twice at a time.
+	// Reauthorize, if set, is called again and again for each open tunnel, to say
+	// whether it may stay. After an error the tunnel is closed with the code 1008
+	// and [WhyLoginExpired], and also after a panic, or without an answer within
+	// 10 s, when the context ends. To keep tunnels open while the auth service is
+	// down, return nil when it cannot be reached. Reauthorize is called
+	// concurrently, but not twice at a time for one tunnel.
 	Reauthorize func(ctx context.Context, t *Tunnel) error
 
-	// ReauthorizeEvery is the time between two such questions, give or take a
-	// twentieth; the first comes when half of it or more is over. Zero: 5 min.
+	// ReauthorizeEvery is the time between two calls of Reauthorize for a tunnel,
+	// give or take a twentieth. The first comes after half of it at the earliest.
+	// Zero means 5 min.
 	ReauthorizeEvery time.Duration
 
 	// TunnelClosed, if set, is called with the report of each tunnel that has
-	// ended, in the order of their ends, one at a time. A slow one delays
-	// reports, never traffic: 100,000 of them wait, bursts included. One that hangs
-	// for longer misses what comes then, which LimitsHit counts as "reports" and
-	// the log tells; CloseReports has the last reports in any case.
+	// ended, in the order of their ends, one at a time. If it is slow, reports are
+	// late, but traffic is not. At most 100,000 reports and bursts wait; those
+	// after them are dropped, which LimitsHit counts as "reports" and the log
+	// tells. CloseReports has the last reports in any case.
 	TunnelClosed func(CloseReport)
 
 	// BurstDetected, if set, is called with each burst of closes, on the same
@@ -74,15 +76,15 @@ type Proxy struct {
 
 	// TrustedProxies are the peers that are believed about the client: by
 	// X-Forwarded-For, -Proto, -Host and -Port or, if none of the first three is
-	// there, by Forwarded (RFC 7239). A trusted proxy must set or delete these
-	// fields, or append to them: it must not pass its client's own on. Zero means
-	// that no peer is believed. These fields, and others from which servers read the
-	// client's address, scheme or host, are then dropped and written anew.
+	// there, by Forwarded (RFC 7239). A trusted proxy must set these fields, delete
+	// them, or append to them: it must not pass on those of its client. Nil means
+	// that no peer is believed: these fields, and others from which servers read
+	// the client's address, scheme or host, are then dropped and set anew.
 	TrustedProxies []netip.Prefix
 
-	// TrustUnix has the peers on Unix sockets, which have no address, believed as
-	// TrustedProxies are. The Proxy knows of the socket by http.LocalAddrContextKey,
-	// which http.Server sets. Otherwise all clients on Unix sockets are one to
+	// TrustUnix makes peers on Unix sockets, which have no address, trusted as
+	// TrustedProxies are. The Proxy knows them by http.LocalAddrContextKey, which
+	// http.Server sets. If false, all clients on Unix sockets are one client to
 	// Limits.
 	TrustUnix bool
 
@@ -90,50 +92,50 @@ type Proxy struct {
 	// Zero means all but ActivityClientBytes and ActivityUpstreamBytes.
 	ActivityKinds ActivityKinds
 
-	// Limits bound how many requests and tunnels there may be, and what they may
-	// use.
+	// Limits bound the requests and tunnels, and the resources that they use.
 	Limits Limits
 
 	// StrictPath refuses paths with an escaped slash or backslash, or with a
 	// semicolon: some servers split paths there.
 	StrictPath bool
 
-	// TemplateAddresses are all that the names which templates make may lead to:
-	// best, the network that workspaces are in. Nil: everything but loopback,
-	// link-local, multicast and unspecified addresses, those of the clouds'
-	// metadata and this machine's own. The address itself is looked at, each
-	// time when it is connected to.
+	// TemplateAddresses are the address ranges that template upstreams may resolve
+	// to, typically the workspace network. The address itself is checked, each time
+	// a connection is made. Nil means all but loopback, link-local, multicast and
+	// unspecified addresses, those of cloud metadata services, and this machine's
+	// own.
 	TemplateAddresses []netip.Prefix
 
-	// Resolver finds out where routes with Resolve set lead. Nil: they are
-	// answered with 502; see Validate.
+	// Resolver finds the upstreams of routes with Resolve set. Nil means that
+	// requests to them are answered with 502; see Validate.
 	Resolver *Resolver
 
-	// StickyKey is the key of sticky cookies. Several gateways need the same.
-	// Empty: a random one.
+	// StickyKey is the key of the hashes in sticky cookies. Gateways that serve the
+	// same clients need the same key. Empty means a random one.
 	StickyKey []byte
 
-	// DialContext connects to upstreams. Nil: a net.Dialer. The context ends
-	// with the route's DialTimeout. For TemplateAddresses the connection's
-	// RemoteAddr is looked at, since nothing is known before it is there. TCP
-	// keepalive is for it to set.
+	// DialContext connects to upstreams. Its context ends with the route's
+	// DialTimeout. It must set TCP keepalive itself. TemplateAddresses are compared
+	// with the RemoteAddr of the connection, as nothing is known before. Nil means
+	// that of a net.Dialer.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
-	// TLSProfiles are what routes name in TLSProfile; the one named "" is for
-	// routes that name none. Protocols offered by ALPN are set by the Proxy. What
-	// names another is answered with 502; see Validate.
+	// TLSProfiles are the configurations that routes name as TLSProfile; the one
+	// named "" is that of routes that name none. The Proxy sets the protocols that
+	// are offered by ALPN. A request to a route that names a missing profile is
+	// answered with 502; see Validate.
 	TLSProfiles map[string]*tls.Config
 
-	// ErrorHandler answers a request that got no answer from an upstream.
-	// Nil: JSON, HTML or text, whichever the client prefers. Proxy-Status,
-	// Retry-After and the like are set in w already. It may leave it to a handler
-	// in front of the Proxy to write the answer.
+	// ErrorHandler answers a request that got no response from an upstream. Before
+	// it is called, w has Proxy-Status, Retry-After and the like. It may write
+	// nothing; a handler wrapped around the Proxy then answers. Nil means an answer
+	// in JSON, HTML or text, whichever the client prefers.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err *Error)
 
-	// Logger is told what an operator must act on, from a goroutine of its own:
-	// one that hangs holds up nothing else. It is told of the first 1,000 records
-	// that wait for it, and of how many were dropped after them. Nil means
-	// slog.Default(); one with slog.DiscardHandler keeps silent.
+	// Logger gets what an operator must act on, from a goroutine of its own: if it
+	// hangs, it holds up nothing else. At most 1,000 records wait for it; those
+	// after them are dropped, and their number is logged. Nil means
+	// slog.Default(). To log nothing, set a logger of slog.DiscardHandler.
 	Logger *slog.Logger
 
 	start    sync.Once
@@ -153,17 +155,17 @@ type Proxy struct {
 	journal  *journal.Journal
 }
 
-// ServeHTTP forwards the request, or answers 404 if there is no route; 503 while
-// routes are still to come, see [Router.Expect].
+// ServeHTTP forwards the request. Without a route it answers 404, or 503 while
+// routes are expected: see [Router.Expect].
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.serve(w, r, nil) }
 
-// Handler returns a handler that forwards requests that have a route and passes
-// all others, untouched, to next.
+// Handler returns a handler that forwards requests that have a route, and calls
+// next for all others, which it leaves as they are.
 func (p *Proxy) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, next) })
 }
 
-// serve is the way of every request: look up, clean, Middleware, forward.
+// serve takes every request: look up, clean, Middleware, forward.
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	p.start.Do(p.init)
 	match, err := p.match(r)
@@ -209,9 +211,9 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, body *clientBody,
 	p.forward.ServeHTTP(w, r)
 }
 
-// Validate returns what of a route this Proxy cannot do, a [*FieldError], or nil:
-// a TLSProfile that is not one of TLSProfiles, and Resolve without a Resolver.
-// Set it as Router.Validate, before routes are put.
+// Validate returns a [*FieldError] for a route that this Proxy cannot serve: its
+// TLSProfile is not one of TLSProfiles, or Resolve is set and there is no
+// Resolver. Set it as Router.Validate, before routes are put.
 func (p *Proxy) Validate(r *Route) error {
 	_, known := p.TLSProfiles[r.TLSProfile]
 	switch {
@@ -265,10 +267,10 @@ func (p *Proxy) init() {
 	}
 }
 
-// log returns what to log to: it never waits, and may be called under locks.
+// log returns the logger, which never waits and may be used under locks.
 func (p *Proxy) log() *slog.Logger { return p.journal.Logger }
 
-// match looks up a request by the host it names and the path as it was spelt.
+// match looks up a request by its host and by its path as it was spelt.
 func (p *Proxy) match(r *http.Request) (Match, error) {
 	path := canon.RawPath(r.URL)
 	match, err := p.Router.Lookup(r.Host, path)
@@ -317,8 +319,8 @@ func exchangeFrom(ctx context.Context) *exchange {
 	return x
 }
 
-// MatchFrom returns the match of the request that has this context; false
-// outside of a Proxy.
+// MatchFrom returns the match of the request that has this context, or false if
+// no Proxy serves it.
 func MatchFrom(ctx context.Context) (Match, bool) {
 	x := exchangeFrom(ctx)
 	if x == nil {

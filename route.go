@@ -15,142 +15,146 @@ import (
 	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
-// MaxRoute is how long a route may be as JSON, in bytes. Most of it can be Meta.
+// MaxRoute is the greatest length of a route as JSON, in bytes. Most of it can be
+// Meta.
 const MaxRoute = 1 << 20
 
 // A Route leads from a host and path to upstreams. It is plain data: it can be
 // compared, copied, and sent as JSON, in which durations are texts such as
 // "120s". A route taken from a [Table] must not be modified.
 //
-// Host, Path and Exact are the route's identity; see [Key].
+// Host, Path and Exact are the route's identity: see [Key].
 type Route struct {
 	Host  string `json:"host,omitempty"`
 	Path  string `json:"path"`
 	Exact bool   `json:"exact,omitempty"`
 
-	// Of several Upstreams the less loaded of two random ones is asked, and the
-	// next when one cannot be reached; that one is then passed over for a while.
-	// There must be at least one, unless Resolve is set.
+	// Upstreams are the servers that requests are forwarded to. Of several, a
+	// request goes to the less loaded of two random ones, and to the next if that
+	// cannot be reached; the one that failed is then ejected for a while. There
+	// must be at least one, unless Resolve is set.
 	Upstreams []Upstream `json:"upstreams"`
 
-	// StripPath removes Path from the front of what is forwarded. A GET or HEAD
-	// of the bare path is then answered with a redirect to the path with a
-	// slash, so that relative links work.
+	// StripPath removes Path from the front of the path that is forwarded. A GET or
+	// HEAD of Path itself is then redirected to Path with a slash, so that relative
+	// links work.
 	StripPath bool `json:"stripPath,omitempty"`
 
-	// RestorePath puts what StripPath has removed back before the Location
-	// and the cookies' paths of responses, if they are the upstream's own.
+	// RestorePath undoes StripPath in responses: Location and the paths of cookies
+	// get Path put before them, if they are for the upstream itself.
 	RestorePath bool `json:"restorePath,omitempty"`
 
-	// Tenant is for an upstream that must not have a say in all of the host,
-	// which it shares with others: its cookies lose their Domain and get the
-	// route's path, service workers are cut to that, and fields for the whole
-	// host are dropped, such as Clear-Site-Data and Strict-Transport-Security.
-	// Its scripts can still reach what other paths of the host keep in the
-	// browser: a host for each tenant is the real boundary.
+	// Tenant keeps an upstream from controlling the host, which it shares with
+	// others. Its cookies lose their Domain and get the route's path, the scope of
+	// its service workers is cut to that path, and response fields that apply to
+	// the whole host are dropped, such as Clear-Site-Data and
+	// Strict-Transport-Security. Its scripts can still reach what other paths of
+	// the host keep in the browser: only a host for each tenant is a real boundary.
 	Tenant bool `json:"tenant,omitempty"`
 
-	// SameOrigin refuses upgrades that pages of other hosts ask for: their Origin
-	// must be the request's host and port. What has no Origin is no page's.
+	// SameOrigin refuses upgrades from pages of other hosts: the Origin must have
+	// the host and port that the client asked for. Requests without Origin do not
+	// come from pages, and pass.
 	SameOrigin bool `json:"sameOrigin,omitempty"`
 
-	// Resolve asks Proxy.Resolver where to go, at each request.
+	// Resolve has Proxy.Resolver find the upstream, for each request.
 	Resolve bool `json:"resolve,omitempty"`
 
-	// Sticky keeps clients at the upstream that they were led to first.
+	// Sticky keeps each client at the upstream of its first request. Zero means
+	// that it may change with each request.
 	Sticky Sticky `json:"sticky,omitzero"`
 
-	// Check asks several fixed Upstreams again and again whether they are well.
+	// Check is the health check of several fixed Upstreams. Zero means none.
 	Check Check `json:"check,omitzero"`
 
-	// Headers are rules for header fields.
+	// Headers are rules for header fields. Zero means none.
 	Headers Headers `json:"headers,omitzero"`
 
-	// UpstreamHost is the Host that the upstream is sent. Empty: the client's.
+	// UpstreamHost is the Host that is forwarded. Empty means the client's.
 	UpstreamHost string `json:"upstreamHost,omitempty"`
 
-	// TLSProfile names one of Proxy.TLSProfiles for https upstreams. Empty: the
-	// system's certificate authorities, no client certificate.
+	// TLSProfile names one of Proxy.TLSProfiles, for https upstreams. Empty means
+	// the profile named "" or, without one, the system's certificate authorities
+	// and no client certificate.
 	TLSProfile string `json:"tlsProfile,omitempty"`
 
-	// Protocols are the upgrade protocols besides "websocket" that may pass,
-	// in lower case. Their bytes are not looked at.
+	// Protocols are the upgrade protocols that may pass besides "websocket", in
+	// lower case. Their tunnels are opaque: their bytes are not parsed.
 	Protocols []string `json:"protocols,omitempty"`
 
-	// OpaqueQuery, such as "skipWebSocketFrames=true", marks upgrades whose
-	// query has this parameter: they say websocket, but send no frames.
+	// OpaqueQuery is a query parameter, such as "skipWebSocketFrames=true". It makes
+	// the tunnels of WebSocket upgrades that have it opaque: they send no frames.
 	OpaqueQuery string `json:"opaqueQuery,omitempty"`
 
-	// MaxBody is how many bytes a request's body may have; more is answered
-	// with 413. Zero: unlimited.
+	// MaxBody is the greatest length of a request's body, in bytes. A longer one is
+	// answered with 413. Zero means no limit.
 	MaxBody int64 `json:"maxBody,omitempty"`
 
-	// BodyTimeout bounds the wait between two reads of a request's body, until
-	// the response begins; what is late is answered with 408. Zero: 60 s, and none
-	// for gRPC, whose clients may be silent for as long as they like.
+	// BodyTimeout bounds the wait between two reads of a request's body, until the
+	// response begins. A late body is answered with 408. Zero means 60 s, and no
+	// limit for gRPC, whose clients may be silent as long as they like.
 	BodyTimeout time.Duration `json:"-"`
 
-	// DialTimeout bounds the connecting to one upstream. Zero: 10 s.
+	// DialTimeout bounds connecting to one upstream. Zero means 10 s.
 	DialTimeout time.Duration `json:"-"`
 
-	// HandshakeTimeout bounds an upgrade from dial to answer. Zero: 30 s, or
-	// DialTimeout if that is longer.
+	// HandshakeTimeout bounds an upgrade, from the dial to the upstream's answer.
+	// Zero means 30 s, or DialTimeout if that is longer.
 	HandshakeTimeout time.Duration `json:"-"`
 
-	// HeaderTimeout bounds the wait for a response's header once the request is
-	// written. Zero: none, as long polling needs.
+	// HeaderTimeout bounds the wait for a response's header after the request has
+	// been written. Zero means no limit, as long polling needs.
 	HeaderTimeout time.Duration `json:"-"`
 
-	// StreamTimeout bounds the wait between two reads of a response's body.
-	// Zero: none.
+	// StreamTimeout bounds the wait between two reads of a response's body. Zero
+	// means no limit.
 	StreamTimeout time.Duration `json:"-"`
 
-	// StallTimeout bounds how long a peer may take nothing of what waits to be
-	// written to it. Zero: 5 min.
+	// StallTimeout bounds the time for which a client or an upstream reads nothing
+	// of what waits to be written to it. Zero means 5 min.
 	StallTimeout time.Duration `json:"-"`
 
-	// IdleTimeout ends a tunnel that has carried no byte, in either direction,
-	// for so long; a ping is bytes, too, but not one of PingEvery. A change
-	// applies to open tunnels. Zero: none.
+	// IdleTimeout bounds the time for which a tunnel carries no byte, either way. A
+	// ping of PingEvery does not count, any other ping does. A change applies to
+	// open tunnels. Zero means no limit.
 	IdleTimeout time.Duration `json:"-"`
 
-	// PingEvery is how long nothing may come from the client of a WebSocket
-	// until the gateway sends it a ping: at least 1 s. When nothing comes for as
-	// long again, the tunnel ends: [WhyPing]. Whatever comes is answer enough.
-	// The upstream sees nothing of this, neither counts any of it as bytes or
-	// activity, and the idle timeout goes on. A change applies to open tunnels.
-	// Zero: no pings.
+	// PingEvery is the time without a byte from a WebSocket client after which the
+	// gateway sends it a ping: at least 1 s. If nothing comes for as long again, the
+	// tunnel ends ([WhyPing]); whatever comes counts as an answer. The pings and
+	// their answers are not forwarded, not counted in [Traffic], no activity, and do
+	// not re-arm IdleTimeout. A change applies to open tunnels. Zero means no pings.
 	PingEvery time.Duration `json:"-"`
 
-	// LifeTimeout ends a tunnel so long after it was opened. Zero: none.
+	// LifeTimeout bounds the time for which a tunnel is open. Zero means no limit.
 	LifeTimeout time.Duration `json:"-"`
 
-	// ActivitySize is how many bytes of payload a WebSocket message must have to
-	// be activity, for tunnels that are opened from now on: editors send small ones
-	// while nobody types. Zero: every message is.
+	// ActivitySize is the least length of a WebSocket message's payload, in bytes,
+	// that counts as activity: editors send short messages while nobody types. A
+	// change applies to tunnels opened later. Zero means that every message counts.
 	ActivitySize int `json:"activitySize,omitempty"`
 
-	// OnDelete is what becomes of the route's tunnels when it is deleted, and
-	// put again neither in the same batch nor before OnDelete.After is over.
+	// OnDelete is applied to the route's tunnels when the route is deleted, unless
+	// the same batch, or a later one before OnDelete.After has passed, puts it back.
 	OnDelete ClosePolicy `json:"onDelete,omitzero"`
 
-	// OnUpstreamRemoved is what becomes of tunnels to an upstream that the route
-	// has listed until it was replaced by this one. No other change to a route
-	// ends tunnels.
+	// OnUpstreamRemoved is applied to open tunnels whose upstream this route does
+	// not list, when it replaces a route that listed it. No other change to a route
+	// closes tunnels.
 	OnUpstreamRemoved ClosePolicy `json:"onUpstreamRemoved,omitzero"`
 
-	// Labels are for selecting routes.
+	// Labels are for selecting routes. The Proxy does not read them.
 	Labels map[string]string `json:"labels,omitempty"`
 
-	// Meta is the caller's own JSON value. It is kept, without spaces between its
-	// parts, and never read.
+	// Meta is any JSON value of the caller's. It is kept without insignificant
+	// space. The Proxy does not read it.
 	Meta json.RawMessage `json:"meta,omitempty"`
 }
 
 // Key returns the route's identity.
 func (r *Route) Key() Key { return Key{r.Host, r.Path, r.Exact} }
 
-// upstreamHost returns the Host to send for the client's.
+// upstreamHost returns the Host that is forwarded for the client's.
 func (r *Route) upstreamHost(client string) string { return cmp.Or(r.UpstreamHost, client) }
 
 // Equal reports whether r and other are the same in every field.
@@ -195,8 +199,8 @@ func (r *Route) cloneOptions() Route {
 	return c
 }
 
-// compact returns a JSON value without what is only between its parts: that
-// alone is no change.
+// compact returns a JSON value without insignificant space, a difference in which
+// is no change.
 func compact(value json.RawMessage) json.RawMessage {
 	if value == nil {
 		return nil
@@ -208,8 +212,8 @@ func compact(value json.RawMessage) json.RawMessage {
 	return b.Bytes()
 }
 
-// validate checks all fields but the key's and the upstreams', and tells what
-// is wrong with each.
+// validate checks all fields but those of the key and of the upstreams, and calls
+// wrong for each that is invalid.
 func (r *Route) validate(wrong func(field, value, want string)) {
 	if len(r.Upstreams) == 0 && !r.Resolve {
 		wrong("upstreams", "", "must name at least one, such as http://10.0.0.7:8080")
@@ -325,8 +329,8 @@ func (r *Route) json() *routeJSON {
 // MarshalJSON leaves out what is zero.
 func (r Route) MarshalJSON() ([]byte, error) { return json.Marshal(r.json()) }
 
-// UnmarshalJSON is strict: a field that routes do not have is an error. Its
-// errors are [FieldErrors].
+// UnmarshalJSON is strict: an unknown field is an error. Its errors are
+// [FieldErrors].
 func (r *Route) UnmarshalJSON(data []byte) error {
 	read, err := readRoute(data)
 	if err == nil {
@@ -344,9 +348,10 @@ func readRoute(data []byte) (*Route, error) {
 	return read, nil
 }
 
-// DecodeRoute reads a route as a store keeps it, maybe for a later version of
-// this package: fields that routes do not have are no error, but returned. In
-// upstreams, checks and close policies they are left out. In all else it is UnmarshalJSON.
+// DecodeRoute reads a route as a store keeps it, which a later version of this
+// package may have written. It returns fields that it does not know, and leaves
+// out those in upstreams, checks and close policies. Otherwise it is
+// UnmarshalJSON.
 func DecodeRoute(data []byte) (_ Route, unknown map[string]json.RawMessage, err error) {
 	if read, err := readRoute(data); err == nil { // json.Unmarshal would read it twice more
 		return *read, nil, nil
