@@ -14,7 +14,6 @@ import (
 
 	"github.com/slipswitch/slipswitch"
 	"github.com/slipswitch/slipswitch/examples/internal/programtest"
-	"golang.org/x/net/http2"
 )
 
 // What one connection, and one header, may take of the gateway.
@@ -30,7 +29,7 @@ func TestBounds(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		args    []string
-		streams uint32
+		streams int
 		header  int // that passes; twice as much does not
 	}{
 		{"defaults", nil, 100, 60 << 10},
@@ -39,19 +38,16 @@ func TestBounds(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			g := start(t, append(test.args, "-tls-cert="+certFile, "-tls-key="+keyFile)...)
 			g.put(slipswitch.Route{Path: "/", Upstreams: slipswitch.To(newIDE(t).URL)})
-			conn, err := tls.Dial("tcp", g.public, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+			insecure := &tls.Config{InsecureSkipVerify: true}
+			h2, err := (&http.Transport{TLSClientConfig: insecure.Clone(), ForceAttemptHTTP2: true}).NewClientConn(t.Context(), "https", g.public)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close()
-			h2, err := new(http2.Transport).NewClientConn(conn)
-			if err != nil {
-				t.Fatal(err)
-			}
+			defer h2.Close()
 			programtest.Eventually(t, "the server says how many streams there may be", func() bool {
-				return h2.State().MaxConcurrentStreams == test.streams
+				return h2.Available() == test.streams
 			})
-			transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+			transport := &http.Transport{TLSClientConfig: insecure.Clone()} // speaks HTTP/1
 			defer transport.CloseIdleConnections()
 			for size, want := range map[int]int{test.header: 200, 2 * test.header: 431} {
 				r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+g.public+"/", nil)
