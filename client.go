@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/slipswitch/slipswitch/internal/deadline"
 	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
@@ -24,7 +25,7 @@ type responseWriter struct {
 	interim bool        // the last header written was interim
 	hints   bool        // interim responses pass
 	timeout time.Duration
-	stall   deadline
+	stall   deadline.Timer
 
 	mu      sync.Mutex // of all that is written: the timer writes, too
 	status  int        // 0: the final header is not written
@@ -41,7 +42,7 @@ const heldTime = 5 * time.Millisecond
 func (p *Proxy) responseWriter(w http.ResponseWriter, r *http.Request, x *exchange) *responseWriter {
 	out := &responseWriter{ResponseWriter: w, proxy: p, x: x, timeout: x.match.options().stallTimeout(),
 		confine: x.match.options().Tenant || !x.match.options().Headers.IsZero()}
-	out.stall.expire = func() { http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)) }
+	out.stall.Expire = func() { http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)) }
 	// The server writes a 100 by itself when the body is read. It takes no care
 	// that another interim response may be written at the same time.
 	out.hints = r.ContentLength == 0
@@ -82,8 +83,8 @@ func (w *responseWriter) WriteHeader(status int) {
 			header["Content-Type"] = nil // or the server would guess: what was uploaded as nothing is no page
 		}
 	}
-	w.stall.arm(w.timeout)
-	defer w.stall.pause()
+	w.stall.Arm(w.timeout)
+	defer w.stall.Pause()
 	w.ResponseWriter.WriteHeader(status)
 	if !w.interim {
 		w.hold()
@@ -93,8 +94,8 @@ func (w *responseWriter) WriteHeader(status int) {
 func (w *responseWriter) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.stall.arm(w.timeout)
-	defer w.stall.pause()
+	w.stall.Arm(w.timeout)
+	defer w.stall.Pause()
 	n, err := w.ResponseWriter.Write(p)
 	w.written += int64(n)
 	w.hold()
@@ -106,8 +107,8 @@ func (w *responseWriter) FlushError() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.held = false
-	w.stall.arm(w.timeout)
-	defer w.stall.pause()
+	w.stall.Arm(w.timeout)
+	defer w.stall.Pause()
 	return flush(w.ResponseWriter)
 }
 
@@ -130,8 +131,8 @@ func (w *responseWriter) flushHeld() {
 	defer w.mu.Unlock()
 	if w.held && !w.over {
 		w.held = false
-		w.stall.arm(w.timeout)
-		defer w.stall.pause()
+		w.stall.Arm(w.timeout)
+		defer w.stall.Pause()
 		flush(w.ResponseWriter)
 	}
 }
@@ -176,7 +177,7 @@ func (w *responseWriter) end() {
 	if w.written > 2048 {
 		w.FlushError()
 	}
-	w.stall.disarm()
+	w.stall.Disarm()
 }
 
 // cut has the server write nothing more, so that a response that is given up

@@ -161,7 +161,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if route.HeaderTimeout > 0 {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-			WroteRequest: func(httptrace.WroteRequestInfo) { w.header.arm(route.HeaderTimeout) },
+			WroteRequest: func(httptrace.WroteRequestInfo) { w.header.Arm(route.HeaderTimeout) },
 		})
 	}
 	r = r.WithContext(ctx)
@@ -175,7 +175,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return p.dialer.roundTrip(t, route.TLSProfile, r)
 	})
-	w.header.disarm()
+	w.header.Disarm()
 	x.body.end()
 	if err != nil {
 		if ctx.Err() != nil {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/slipswitch/slipswitch/internal/deadline"
 )
 
 const defaultBodyTimeout = time.Minute
@@ -31,13 +33,13 @@ func (r *Route) bodyTimeout(contentType string) time.Duration {
 type timedBody struct {
 	io.ReadCloser
 	timeout time.Duration
-	silence deadline
+	silence deadline.Timer
 	late    atomic.Bool
 }
 
 func (p *Proxy) timed(w http.ResponseWriter, r *http.Request, route *Route) *timedBody {
 	b := &timedBody{ReadCloser: r.Body, timeout: route.bodyTimeout(r.Header.Get("Content-Type"))}
-	b.silence.expire = func() {
+	b.silence.Expire = func() {
 		b.late.Store(true)
 		p.hits.note("bodyTimeout")
 		http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
@@ -46,9 +48,9 @@ func (p *Proxy) timed(w http.ResponseWriter, r *http.Request, route *Route) *tim
 }
 
 func (b *timedBody) Read(p []byte) (int, error) {
-	b.silence.arm(b.timeout)
+	b.silence.Arm(b.timeout)
 	n, err := b.ReadCloser.Read(p)
-	b.silence.pause()
+	b.silence.Pause()
 	if err != nil && err != io.EOF && b.isLate() {
 		err = errBodyTimeout
 	}
@@ -62,6 +64,6 @@ func (b *timedBody) isLate() bool { return b != nil && b.late.Load() }
 // the two may be a conversation. It may be called on nil.
 func (b *timedBody) end() {
 	if b != nil {
-		b.silence.disarm()
+		b.silence.Disarm()
 	}
 }

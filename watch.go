@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/slipswitch/slipswitch/internal/deadline"
 )
 
 const defaultStall = 5 * time.Minute
@@ -29,7 +31,7 @@ type watch struct {
 
 	uploads, downloads bool // whether these are activity
 
-	header, stall, stream deadline
+	header, stall, stream deadline.Timer
 
 	cause  func() error // why the request's context has ended
 	broken error        // what the response has broken off with
@@ -43,9 +45,9 @@ func (p *Proxy) watch(r *http.Request, x *exchange, c *candidates) (*watch, cont
 	x.watch = w
 	w.cause = func() error { return context.Cause(ctx) }
 	w.uploads = p.counts(ActivityUploads)
-	w.header.expire = func() { cancel(errHeaderTimeout) }
-	w.stall.expire = func() { cancel(errStallTimeout) }
-	w.stream.expire = func() { cancel(errStreamTimeout) }
+	w.header.Expire = func() { cancel(errHeaderTimeout) }
+	w.stall.Expire = func() { cancel(errStallTimeout) }
+	w.stream.Expire = func() { cancel(errStreamTimeout) }
 	return w, ctx
 }
 
@@ -54,9 +56,9 @@ func (w *watch) end() {
 	if w == nil {
 		return
 	}
-	w.header.disarm()
-	w.stall.disarm()
-	w.stream.disarm()
+	w.header.Disarm()
+	w.stall.Disarm()
+	w.stream.Disarm()
 	w.cancel(nil)
 	w.candidates.end()
 }
@@ -67,58 +69,6 @@ func (w *watch) brokenBy() error {
 		return nil
 	}
 	return w.broken
-}
-
-// A deadline calls expire unless it is paused in time, and never behind that.
-// It makes its timer when it is first armed.
-type deadline struct {
-	expire func()
-
-	mu          sync.Mutex
-	timer       *time.Timer
-	armed, over bool
-}
-
-func (d *deadline) arm(timeout time.Duration) {
-	if timeout <= 0 {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.armed = !d.over
-	switch {
-	case d.over:
-	case d.timer == nil:
-		d.timer = time.AfterFunc(timeout, d.fire)
-	default:
-		d.timer.Reset(timeout)
-	}
-}
-
-func (d *deadline) fire() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.armed {
-		d.armed = false
-		d.expire()
-	}
-}
-
-func (d *deadline) pause() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.armed {
-		d.armed = false
-		d.timer.Stop()
-	}
-}
-
-// disarm is for good.
-func (d *deadline) disarm() {
-	d.pause()
-	d.mu.Lock()
-	d.over = true
-	d.mu.Unlock()
 }
 
 // A requestBody is the client's body as one upstream gets it. It notices an
@@ -145,13 +95,13 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		// send it, for which the transport would cut the response short.
 		return 0, io.EOF
 	}
-	b.watch.stall.pause()
+	b.watch.stall.Pause()
 	n, err := b.read(p)
 	if b.watch.uploads && n > 0 {
 		b.watch.place.use(time.Now())
 	}
 	if err == nil {
-		b.watch.stall.arm(b.watch.route.stallTimeout())
+		b.watch.stall.Arm(b.watch.route.stallTimeout())
 		return n, nil
 	}
 	if b.ended = err == io.EOF; b.ended { // else the server may be reading the rest, and the trailers
@@ -159,7 +109,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			b.trailer[name] = b.watch.exchange.trailer[name]
 		}
 	}
-	b.watch.stall.disarm()
+	b.watch.stall.Disarm()
 	return n, err
 }
 
@@ -205,9 +155,9 @@ type responseBody struct {
 }
 
 func (b *responseBody) Read(p []byte) (int, error) {
-	b.watch.stream.arm(b.watch.route.StreamTimeout)
+	b.watch.stream.Arm(b.watch.route.StreamTimeout)
 	n, err := b.ReadCloser.Read(p)
-	b.watch.stream.pause()
+	b.watch.stream.Pause()
 	if b.watch.downloads && n > 0 {
 		b.watch.place.use(time.Now())
 	}
