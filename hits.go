@@ -35,17 +35,18 @@ func (h *hits) note(limit string) (tell bool) {
 	return true
 }
 
-// LimitsHit returns how often each limit was reached since the Proxy began: what
-// was refused, or dropped, by it. The names are those of the fields of [Limits],
-// such as "requestsPerClient", and besides
+// LimitsHit returns how many requests, connections and reports each limit has
+// refused or dropped so far. The names are those of the fields of [Limits], such
+// as "requestsPerClient", and
 //
-//	descriptors     connections, of clients and to upstreams, see Limits.SpareDescriptors
-//	waiting         Resolver.MaxWaiting
-//	waitingPerCall  Resolver.MaxWaitingPerCall
-//	bodyTimeout     Route.BodyTimeout
-//	reports         close reports that TunnelClosed was not given, see there
+//	descriptors     connections, by Limits.SpareDescriptors
+//	waiting         requests, by Resolver.MaxWaiting
+//	waitingPerCall  requests, by Resolver.MaxWaitingPerCall
+//	bodyTimeout     requests, by Route.BodyTimeout
+//	reports         close reports that Proxy.TunnelClosed was not given
 //
-// What was never reached is not in it. The log is told of each every 10 s at most.
+// A limit that was never reached is not in the map. Each is logged once in 10 s at
+// most.
 func (p *Proxy) LimitsHit() map[string]uint64 {
 	p.hits.mu.Lock()
 	defer p.hits.mu.Unlock()

@@ -13,54 +13,59 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Limits bound what a Proxy takes on. A request over one of them is answered
-// with 503 and Retry-After, and counted by [Proxy.LimitsHit]; what is open is not
-// touched. Unless a field says otherwise, zero sets no limit.
+// Limits bound the requests and tunnels of a Proxy, and what they use. A request
+// over a limit is answered with 503 and Retry-After, and counted by
+// [Proxy.LimitsHit]. Open tunnels stay.
 //
-// A client is an IPv4 address, or the first 64 bits of an IPv6 address, since
-// that is what a household is given, or the identifier by which a trusted proxy
-// hides it (RFC 7239 §6.3). All clients of a proxy that is not one of
-// Proxy.TrustedProxies are one, and so are all on Unix sockets, unless
-// Proxy.TrustUnix is set.
+// A client is an IPv4 address, the first 64 bits of an IPv6 address, as that is
+// what a household has, or the identifier by which a trusted proxy hides it (RFC
+// 7239 §6.3). All clients of a proxy that is not one of Proxy.TrustedProxies are
+// one client, and so are all on Unix sockets, unless Proxy.TrustUnix is set. A
+// route is a host and path.
 type Limits struct {
-	// Requests is how many may be in progress: from their match to the end of
-	// their response, or of an upgrade up to its 101. Zero: 16,384, or as many as
-	// there can be with two descriptors each if that is less. Negative: no limit.
+	// Requests is the greatest number of requests in progress: from the match to
+	// the end of the response, or to the 101 of an upgrade. Zero means 16,384, or
+	// half the number of descriptors if that is less. Negative means no limit.
 	Requests int
 
-	// RequestsPerRoute is how many of them may be at one host and path. Zero:
-	// half of Requests. Negative: no limit.
+	// RequestsPerRoute is the greatest number of them for one route. Zero means half
+	// of Requests. Negative means no limit.
 	RequestsPerRoute int
 
-	// RequestsPerClient is how many of them may be of one client. Zero: a quarter
-	// of Requests. Negative: no limit.
+	// RequestsPerClient is the greatest number of them of one client. Zero means a
+	// quarter of Requests. Negative means no limit.
 	RequestsPerClient int
 
-	// Tunnels is how many there may be, handshakes in progress included.
+	// Tunnels is the greatest number of tunnels, with handshakes in progress. Zero
+	// means no limit.
 	Tunnels int
 
-	// TunnelsPerRoute is how many of them may be at one host and path.
+	// TunnelsPerRoute is the greatest number of them at one route. Zero means no
+	// limit.
 	TunnelsPerRoute int
 
-	// TunnelsPerClient is how many of them may be of one client.
+	// TunnelsPerClient is the greatest number of them of one client. Zero means no
+	// limit.
 	TunnelsPerClient int
 
-	// Handshakes is how many upgrades may be between their request and their
-	// answer; HandshakesPerRoute, how many of them for one host and path.
+	// Handshakes is the greatest number of upgrades between their request and their
+	// answer, HandshakesPerRoute that at one route. Zero means no limit.
 	Handshakes, HandshakesPerRoute int
 
-	// Dials is how many connections to upstreams may be being opened, TLS
-	// included; DialsPerRoute, how many of them for one host and path.
+	// Dials is the greatest number of connections to upstreams that are being
+	// opened, with their TLS handshake, DialsPerRoute that for one route. Zero means
+	// no limit.
 	Dials, DialsPerRoute int
 
-	// Pipes is how many pipes there may be, of two descriptors and 256 KiB of
-	// kernel memory each, through which large messages go. Zero: 64, but never so
-	// many that they need half of SpareDescriptors. Negative: none.
+	// Pipes is the greatest number of pipes that large messages are spliced
+	// through. Each takes two descriptors and 256 KiB of kernel memory. Zero means
+	// 64, or as many as half of SpareDescriptors allows if that is less. Negative
+	// means no pipes.
 	Pipes int
 
-	// SpareDescriptors is how many of the descriptors that the process may open
-	// are kept for its other needs. Zero: 64, or a 32nd of all if that is more, or
-	// a quarter if that is less.
+	// SpareDescriptors is the number of descriptors, of those that the process may
+	// open, that connections leave free for its other needs. Zero means the greater
+	// of 64 and a 32nd of all, but at most a quarter.
 	SpareDescriptors int
 }
 

@@ -10,28 +10,30 @@ import (
 	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
-// An Owner is the source a route came from, and says what it may route. The
-// zero value is the owner without a name, which may route everything.
+// An Owner is the source of a route, and limits its routes. The zero Owner has no
+// name and no limits.
 //
 // The first owner of a key keeps it: a route that another owner puts there is
-// shadowed until the first one's is deleted.
+// shadowed until the first one's route is deleted.
 type Owner struct {
 	Name string
 
-	// Hosts are the hosts it may route: each as in a Route; a wildcard covers
-	// the hosts that it matches, and narrower wildcards. Nil: all.
+	// Hosts are the hosts that its routes may have, as in Route.Host. A wildcard
+	// covers the hosts that it matches, and narrower wildcards. Nil means all.
 	Hosts []string
 
-	// Paths are the paths it may route, and what lies below each. Nil: all.
+	// Paths are the paths that its routes may have, with all below them. Nil means
+	// all.
 	Paths []string
 
-	// Upstreams are the addresses it may lead to: "host", "host:port", or an
-	// address range such as "10.0.0.0/8". Nil: all. What Proxy.Resolver says is
-	// not looked at.
+	// Upstreams are the addresses that its routes may lead to: "host", "host:port",
+	// or an address range such as "10.0.0.0/8". They do not limit Proxy.Resolver.
+	// Nil means all.
 	Upstreams []string
 }
 
-// admit tells what about a valid route is outside of the owner's limits.
+// admit calls wrong for each field of a valid route that is outside the owner's
+// limits.
 func (o *Owner) admit(k Key, targets []target, wrong func(field, value, want string)) {
 	if o.Hosts != nil && !slices.ContainsFunc(o.Hosts, func(limit string) bool { return coversHost(limit, k.Host) }) {
 		wrong("host", k.Host, o.limit(o.Hosts))

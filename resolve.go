@@ -21,8 +21,8 @@ var (
 	// ErrNotFound is answered with 404.
 	ErrNotFound = errors.New("slipswitch: no such upstream")
 
-	// ErrAsleep is answered with 503 and Retry-After, browsers with a page that
-	// reloads itself. An Error around it sets after how long: 2 s if it does not.
+	// ErrAsleep is answered with 503 and Retry-After; a browser gets a page that
+	// reloads itself. An Error that wraps it sets RetryAfter. Zero means 2 s.
 	ErrAsleep = errors.New("slipswitch: the upstream is asleep")
 )
 
@@ -50,7 +50,7 @@ type Resolver struct {
 	MaxWaiting int
 
 	// MaxWaitingPerCall bounds the requests that wait for one call, so that the
-	// crowd at one workspace leaves room for all others. Zero: a tenth of
+	// crowd at one workspace leaves room for all others. Zero means a tenth of
 	// MaxWaiting.
 	MaxWaitingPerCall int
 

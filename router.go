@@ -12,15 +12,14 @@ import (
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
 )
 
-// A Router holds the current Table. Its zero value is an empty router. All its
-// methods may be called concurrently: readers never wait, writers wait for
-// each other.
+// A Router holds the current [Table]. The zero Router has no routes. Its methods
+// may be called concurrently: readers never wait, writers wait for each other.
 type Router struct {
-	// Validate, if set, is asked about each route that is put and is valid as
-	// such: an error refuses it, most usefully a [*FieldError]. Proxy.Validate
-	// refuses what that Proxy cannot do. It must not block, nor change the
-	// route, and may be called concurrently. The field must not be changed once
-	// the router is used. Nil: every valid route is taken.
+	// Validate, if set, is called with each valid route that is put. An error, best
+	// a [*FieldError], refuses the route: [Proxy.Validate] refuses routes that a
+	// Proxy cannot serve. It must not block, and must not change the route. It may
+	// be called concurrently. The field must not be changed after the router was
+	// first used.
 	Validate func(*Route) error
 
 	current  atomic.Pointer[Table]
@@ -40,25 +39,27 @@ func (r *Router) Table() *Table {
 	return r.current.Load()
 }
 
-// Lookup looks up in the current table. See [Table.Lookup].
+// Lookup finds a route in the current table. See [Table.Lookup].
 func (r *Router) Lookup(host, path string) (Match, error) { return r.Table().Lookup(host, path) }
 
-// Expect says that routes are still to come, until the function that it returns
-// is called: meanwhile a Proxy answers 503 with Retry-After, and not 404, where
-// it finds no route. A store.Sync says so until it has read its source.
+// Expect says that more routes are expected, until the returned function is
+// called. In that time a Proxy answers a request without a route with 503 and
+// Retry-After, not with 404. A store.Sync calls Expect, until it has read its
+// source.
 func (r *Router) Expect() (arrived func()) {
 	r.expected.Add(1)
 	return sync.OnceFunc(func() { r.expected.Add(-1) })
 }
 
-// A Change is one change to a table as plain data: stores, logs and the REST
-// API use it, too. Exactly one of its fields is set.
+// A Change is one change to a table as plain data, also for stores and the REST
+// API. Exactly one of its fields is set.
 type Change struct {
 	Put    *Route `json:"put,omitempty"`    // adds the route, or replaces the one with its key
 	Delete *Key   `json:"delete,omitempty"` // deletes the route with this key, if there is one
 }
 
-// Apply makes all changes for an owner in one batch. See [Router.Update].
+// Apply makes the changes of an owner in one batch. A nil owner is the one
+// without a name. See [Router.Update].
 func (r *Router) Apply(owner *Owner, changes ...Change) (version uint64, err error) {
 	return r.Update(func(tx *Txn) error {
 		tx.As(owner).Apply(changes...)
@@ -66,15 +67,16 @@ func (r *Router) Apply(owner *Owner, changes ...Change) (version uint64, err err
 	})
 }
 
-// Update calls change with a transaction and, if it returns nil, publishes all
-// that it did in one swap: every lookup sees all of it or nothing. It returns
-// the version of the table that has the changes.
+// Update calls change with a transaction and, if it returns nil, publishes the
+// changes in one swap: every lookup sees all of them or none. It returns the
+// version of the table that has them.
 //
-// If change returns an error, or anything in the batch is invalid (then the
-// error is a [*BatchError] that says all that is), nothing is changed. A batch
-// that leaves everything as it was publishes nothing.
+// If change returns an error, nothing is changed, and Update returns that error.
+// If a change is invalid, nothing is changed, and the error is a [*BatchError]
+// with all that are. A batch that leaves all routes as they were publishes no
+// table.
 //
-// change must not call Update, and the transaction ends with it.
+// change must not call Update. The transaction ends when change returns.
 func (r *Router) Update(change func(*Txn) error) (version uint64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,8 +90,8 @@ func (r *Router) Update(change func(*Txn) error) (version uint64, err error) {
 	return r.publish(tx.batch).version, nil
 }
 
-// Check returns the error that Apply would return, and changes nothing. It does
-// not wait.
+// Check returns the error that Apply would return, changes nothing, and does not
+// wait.
 func (r *Router) Check(owner *Owner, changes ...Change) error {
 	tx := r.begin()
 	tx.check = true
@@ -146,10 +148,10 @@ func (r *Router) forget(p *place) {
 	}
 }
 
-// A Txn collects the changes of one batch. Only the function that was given it
-// may use it, and only until that returns.
+// A Txn collects the changes of one batch. It may be used only by the function
+// that Update calls with it, and until that returns.
 //
-// What is invalid is collected, too, and makes the whole batch fail.
+// Invalid changes are collected, too, and make the whole batch fail.
 type Txn struct {
 	*batch
 	owner *Owner
@@ -163,7 +165,7 @@ type batch struct {
 	count  int              // of changes so far, the invalid ones too
 	errs   []*RouteError
 	now    time.Time
-	active map[string]time.Time // by tree key, what Active was told
+	active map[string]time.Time // by tree key, of Use
 	check  bool                 // only errs is asked for: nothing is put or deleted
 	origin string               // what From was told
 }
@@ -188,7 +190,7 @@ func (b *batch) replacements() []replacement {
 	return changes
 }
 
-// use notes the activity that Active was told of, and that of routes put now.
+// use notes the activity of Use, and that of routes put now.
 func (b *batch) use(changes []replacement) {
 	for key, at := range b.active {
 		if l := b.find(key); l != nil {
@@ -211,8 +213,8 @@ func (tx *Txn) As(owner *Owner) *Txn {
 	return &Txn{tx.batch, owner}
 }
 
-// From says where the changes of the whole batch come from, for the reports of
-// tunnels that end by them: see [TableChange]. The last call counts.
+// From sets the origin of the whole batch, which close reports tell if the batch
+// ends tunnels: see [TableChange]. The last call counts.
 func (tx *Txn) From(origin string) { tx.origin = origin }
 
 // Apply makes the changes in their order.
@@ -230,10 +232,11 @@ func (tx *Txn) Apply(changes ...Change) {
 	}
 }
 
-// Put adds a route, or replaces this owner's route with the same key. A route
-// equal to the one that stands there changes nothing. The route is copied.
+// Put adds a route, or replaces this owner's route with the same key. An equal
+// route is no change. Put copies the route.
 //
-// If another owner has the key, the route is shadowed until that one's is deleted.
+// If another owner has the key, the route is shadowed until that owner's route is
+// deleted.
 func (tx *Txn) Put(route Route) {
 	defer func() { tx.count++ }()
 	valid := len(tx.errs)
@@ -276,7 +279,8 @@ func (tx *Txn) Delete(k Key) bool {
 	return !tx.check && tx.delete(key)
 }
 
-// Has reports whether this owner has a route with the key k, be it shadowed.
+// Has reports whether this owner has a route with the key k, which may be
+// shadowed.
 func (tx *Txn) Has(k Key) bool {
 	key, _, err := k.canonical()
 	return err == nil && tx.find(key).of(tx.owner.Name)
@@ -296,8 +300,8 @@ func (tx *Txn) Use(k Key, at time.Time) {
 	tx.active[key] = at
 }
 
-// Clear deletes all routes of this owner. Clear and then Put replaces them:
-// what is put again as it was is no change.
+// Clear deletes all routes of this owner. Clear and then Put replaces them: a
+// route that is put as it was is no change.
 func (tx *Txn) Clear() {
 	keys := slices.Collect(maps.Keys(tx.put))
 	for l := range tx.base.from("") {

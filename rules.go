@@ -10,36 +10,33 @@ import (
 	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
-// Headers are a route's own rules for header fields. They are applied where
-// everything else is done: behind Middleware, which sees what is hidden from the
-// upstream, and may not know what is set for it.
+// Headers are the rules of a route for header fields. They are applied after
+// Middleware, which so sees the fields that are hidden from the upstream, and
+// does not see those that are set for it.
 type Headers struct {
-	// HideCookies and HideHeaders are the platform's own: those of a request do
-	// not reach the upstream, those of a response do not reach the client. A
-	// cookie's name may end in *.
+	// HideCookies and HideHeaders name cookies and fields of the platform's own.
+	// Those of a request are not forwarded, and those of a response do not reach
+	// the client. The name of a cookie may end in *.
 	//
-	// A browser sends the platform's cookie by the name that the platform gave
-	// it, and that never passes. Nor does an alias, which is not the platform's
-	// but a tenant's doing: a name that some servers read as the hidden one, since
-	// they decode it, as %73ession, or make a variable of it, as .auth of _auth.
-	// Case tells cookies apart, as in browsers (RFC 6265): where session is
-	// hidden, a workspace has a SESSION of its own. For a platform that does not
-	// tell them apart, name both.
+	// The platform's cookie is never forwarded, nor is any name that servers decode
+	// to it (%73ession) or make the same variable of (.auth for _auth). Names differ
+	// by case, as in browsers (RFC 6265): if session is hidden, a workspace can
+	// still have a SESSION. For a platform that ignores case, list both.
 	HideCookies []string `json:"hideCookies,omitempty"`
 	HideHeaders []string `json:"hideHeaders,omitempty"`
 
-	Request  HeaderRules `json:"request,omitzero"`  // what the upstream gets
-	Response HeaderRules `json:"response,omitzero"` // what the client gets of the upstream's
+	Request  HeaderRules `json:"request,omitzero"`  // for the request that is forwarded
+	Response HeaderRules `json:"response,omitzero"` // for the upstream's response
 }
 
-// HeaderRules change a header: Remove first, then Set, then Add.
+// HeaderRules change a header: first Remove, then Set, then Add.
 type HeaderRules struct {
 	Remove []string          `json:"remove,omitempty"`
 	Set    map[string]string `json:"set,omitempty"`
 	Add    map[string]string `json:"add,omitempty"`
 }
 
-// IsZero reports whether there are none.
+// IsZero reports whether there are no rules.
 func (r HeaderRules) IsZero() bool { return len(r.Remove)+len(r.Set)+len(r.Add) == 0 }
 
 func (r HeaderRules) equal(other HeaderRules) bool {

@@ -13,12 +13,12 @@ import (
 	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
-// A Table is one immutable set of routes. All its methods may be called
-// concurrently, and never wait.
+// A Table is one immutable set of routes. Its methods may be called concurrently,
+// and never wait.
 //
-// Its routes stand in an immutable radix tree, by the keys that key.go makes:
-// another table shares all but the path to what it has changed, and a lookup
-// is one search for the longest prefix at each level of precedence.
+// The routes are in an immutable radix tree. The next table shares all of it but
+// the paths to what has changed. A lookup is one search for the longest prefix at
+// each level of precedence.
 type Table struct {
 	version   uint64
 	tree      *tree
@@ -88,11 +88,11 @@ func (t *Table) with(changes []replacement) *Table {
 // ErrNoRoute is returned by a lookup that finds none.
 var ErrNoRoute = errors.New("slipswitch: no route")
 
-// A Match is what a lookup found.
+// A Match is the result of a lookup: a route, and what it captures of the request.
 type Match struct {
 	Version uint64 // of the table that was read
 
-	// Path is the request's path as the client spelt it, but with dot segments
+	// Path is the request's path as the client spelt it, with dot segments
 	// resolved.
 	Path string
 
@@ -101,10 +101,9 @@ type Match struct {
 	captured *captured // what the route's templates take out of the request; nil: nothing, or it is not admitted
 }
 
-// Route returns the route that was found; nil for the zero Match. It is put
-// together from what the table shares between routes: where a key or a label is
-// enough, [Match.Key] and [Match.Label] cost less. What it points to must not be
-// modified.
+// Route returns the route that was found, or nil for the zero Match. It is put
+// together at each call from what routes share: [Match.Key] and [Match.Label]
+// cost less. The route must not be modified.
 func (m Match) Route() *Route {
 	if m.leaf == nil {
 		return nil
@@ -112,26 +111,27 @@ func (m Match) Route() *Route {
 	return m.leaf.route()
 }
 
-// Key returns the identity of the route that was found.
+// Key returns the key of the route that was found.
 func (m Match) Key() Key { return m.leaf.routeKey() }
 
 // Label returns the value of one of the route's labels, and whether it has it.
 func (m Match) Label(name string) (value string, ok bool) { return m.leaf.label(name) }
 
-// options returns what the route says besides its key, upstreams, labels and
-// meta, which are not there.
+// options returns the route without its key, upstreams, labels and meta, which are
+// zero.
 func (m Match) options() *Route { return &m.leaf.options.Route }
 
-// Lookup finds the route for a request's host, with or without port, and its
-// path as the client spelt it, percent-encoded and without query.
+// Lookup finds the route for the host of a request, with or without a port, and
+// for its path as the client spelt it, percent-encoded and without query.
 //
-// The host levels are tried in this order: the host itself; "*.", then "**."
-// patterns that match it, the longest first; routes for any host. At each level
-// the longest path wins, and of two equal paths the exact one. Only a level
-// without a route for this path leads to the next.
+// The host levels are tried in this order: the host itself; "*." patterns that
+// match it, then "**." patterns, the longest first; any host. At each level the
+// longest path wins, and of two equal paths the exact one. Only if a level has no
+// route for the path is the next one tried.
 //
-// It neither locks nor, but for paths with dot segments, allocates. The error
-// is [ErrNoRoute], or an [*Error] with status 400 for an invalid host or path.
+// Lookup does not lock, and does not allocate, except for paths with dot segments.
+// The error is [ErrNoRoute], or an [*Error] with status 400 for an invalid host
+// or path.
 func (t *Table) Lookup(host, path string) (Match, error) {
 	if path == "" {
 		path = "/"
@@ -241,15 +241,15 @@ func (t *Table) searchWildcards(root *node, key []byte, start, end int) *leaf {
 	return nil
 }
 
-// Version counts the changes: it grows by one with each table that replaces
-// another.
+// Version returns the table's number, which is one more than that of the table
+// before it.
 func (t *Table) Version() uint64 { return t.version }
 
-// Len returns the number of routes that stand, shadowed ones not counted.
+// Len returns the number of routes, without shadowed ones.
 func (t *Table) Len() int { return t.tree.Len() }
 
-// Replaced returns a channel that is closed when another table takes this
-// one's place. Read the next from the Router, not from here.
+// Replaced returns a channel that is closed when another table has replaced this
+// one in its Router. Router.Table returns that.
 func (t *Table) Replaced() <-chan struct{} { return t.replaced }
 
 // An Entry is a route in a table.
@@ -266,9 +266,9 @@ type Entry struct {
 	leaf *leaf
 }
 
-// Route returns the route. It is put together from what the table shares between
-// routes: where a key or a label is enough, [Entry.Key] and [Entry.Label] cost
-// less. What it points to must not be modified. It is nil for the zero Entry.
+// Route returns the route, or nil for the zero Entry. It is put together at each
+// call from what routes share: [Entry.Key] and [Entry.Label] cost less. The route
+// must not be modified.
 func (e Entry) Route() *Route {
 	if e.leaf == nil {
 		return nil
@@ -276,7 +276,7 @@ func (e Entry) Route() *Route {
 	return e.leaf.route()
 }
 
-// Key returns the route's identity.
+// Key returns the route's key.
 func (e Entry) Key() Key { return e.leaf.routeKey() }
 
 // Label returns the value of one of the route's labels, and whether it has it.
@@ -290,8 +290,8 @@ func (e Entry) LastActive() time.Time { return e.leaf.place.lastActive() }
 // Use notes activity at the route's host and path, now.
 func (e Entry) Use() { e.leaf.place.use(time.Now()) }
 
-// Upstreams returns the URLs of the route's upstreams as [Tunnel.Upstream] has
-// them, with port and without path; templates as the route has them.
+// Upstreams returns the URLs of the route's upstreams in the form of
+// [Tunnel.Upstream], with port and without path. Templates are not expanded.
 func (e Entry) Upstreams() []string {
 	urls := make([]string, len(e.leaf.upstreams.targets))
 	for i := range urls {
@@ -303,7 +303,7 @@ func (e Entry) Upstreams() []string {
 // Tunnels returns how many tunnels are open at the route's host and path.
 func (e Entry) Tunnels() int { return e.leaf.place.openTunnels() }
 
-// At returns the entry that stands for a key.
+// At returns the entry that has effect at a key: the one that is not shadowed.
 func (t *Table) At(k Key) (Entry, bool) {
 	key, _, err := k.canonical()
 	if err != nil {
@@ -316,7 +316,7 @@ func (t *Table) At(k Key) (Entry, bool) {
 	return l.entry(false), true
 }
 
-// Of returns an owner's entry for a key, whether it stands or is shadowed.
+// Of returns an owner's entry at a key, which may be shadowed.
 func (t *Table) Of(owner string, k Key) (Entry, bool) {
 	key, _, err := k.canonical()
 	if err != nil {
@@ -331,11 +331,11 @@ func (t *Table) Of(owner string, k Key) (Entry, bool) {
 	return Entry{}, false
 }
 
-// All yields every entry in the order of host, then path; after each route
+// All yields every entry in the order of host, then path. After each entry come
 // those that it shadows.
 func (t *Table) All() iter.Seq[Entry] { return entries(t.from("")) }
 
-// After yields the entries of All whose keys come after k: for paging.
+// After yields the entries of All from the first key after k on: for paging.
 func (t *Table) After(k Key) iter.Seq[Entry] {
 	key, _, err := k.canonical()
 	if err != nil {

@@ -16,32 +16,31 @@ import (
 	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
-// An Upstream is where a route leads. As JSON it is its URL, a text, or an
-// object: {"url": "http://10.0.0.7:8080", "weight": 2}.
+// An Upstream is a server that a route leads to. As JSON it is its URL, a text, or
+// an object: {"url": "http://10.0.0.7:8080", "weight": 2}.
 type Upstream struct {
-	// URL is "http://host:port", "https://host:port" or "h2c://host:port" (HTTP/2
-	// without TLS, as gRPC speaks it; upgrades are asked for by HTTP/1.1), with
-	// an optional path that is put before what is forwarded, or
-	// "unix:/run/ide.sock".
+	// URL is "unix:/run/ide.sock", or "http://host:port", "https://host:port" or
+	// "h2c://host:port" with an optional path, which is put before the path that is
+	// forwarded. h2c is HTTP/2 without TLS, as for gRPC; upgrades use HTTP/1.1.
 	//
-	// The host may be a template: {1} in it is the path's first segment after
-	// the route's path, {host.1} is what the * of the route's host stands for.
-	// In "https://{host.1}.ide.svc.cluster.local.:{port:8080,3000-3999}" the port
-	// is the number before that (3000-ide-7.example.com), if it is on the
-	// list, or the list's first. What is captured must be one DNS label that
-	// cannot be read as an address, or the answer is 404, and the name must end
-	// in something fixed and absolute, or list what may be captured:
-	// "http://{1:web,ide-*}:8080". For StripPath, {1} is a part of the route's
-	// path. See also Proxy.TemplateAddresses.
+	// The host may be a template: {1} is the segment of the request's path after the
+	// route's path, {host.1} is the label that the * of the route's host matches. In
+	// "https://{host.1}.ide.svc.cluster.local.:{port:8080,3000-3999}", {port} is the
+	// number before that label (3000-ide-7.example.com) if the list has it, or else
+	// the first of the list. A captured value must be one DNS label that cannot be
+	// read as an address, or the request is answered with 404. The name must end in
+	// a fixed and absolute domain, or list what it may capture:
+	// "http://{1:web,ide-*}:8080". StripPath removes {1}, too. See also
+	// Proxy.TemplateAddresses.
 	URL string `json:"url"`
 
-	// Weight is this upstream's share of what is led to several, against that
-	// of the others. Zero: 1.
+	// Weight is the upstream's share of the requests, in relation to the weights of
+	// the route's other upstreams. Zero means 1.
 	Weight int `json:"weight,omitempty"`
 }
 
-// To returns an upstream for each URL. A bad one is an error when the route is
-// put.
+// To returns an upstream for each URL. An invalid URL is an error when the route
+// is put.
 func To(urls ...string) []Upstream {
 	upstreams := make([]Upstream, len(urls))
 	for i, url := range urls {
