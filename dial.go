@@ -55,6 +55,20 @@ const (
 // keepAlive finds upstreams whose machine is gone.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}
 
+// A connection over HTTP/2 on which nothing has come for pingAfter is sent a ping,
+// and is gone if that is not answered within pingTimeout.
+const (
+	pingAfter   = 30 * time.Second
+	pingTimeout = 15 * time.Second
+)
+
+func (r *Route) ackTimeout() time.Duration {
+	if r.AckTimeout > 0 {
+		return r.AckTimeout
+	}
+	return time.Minute
+}
+
 func (r *Route) dialTimeout() time.Duration {
 	if r.DialTimeout > 0 {
 		return r.DialTimeout
@@ -105,6 +119,7 @@ func (d *dialer) add(w way, t *http.Transport) {
 	t.Proxy = nil // never by the gateway's environment
 	t.DisableCompression = true
 	t.DialContext = d.berthing(w, nil)
+	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout}
 	t.MaxIdleConns = 4096
 	t.MaxIdleConnsPerHost = 64
 	t.IdleConnTimeout = 90 * time.Second

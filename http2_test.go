@@ -1,14 +1,18 @@
 package slipswitch_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/slipswitch/slipswitch"
@@ -137,5 +141,60 @@ func TestResponseEndsBeforeRequest(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestVanishedHTTP2Upstream: a connection that answers no ping is given up, and
+// with it the requests that wait on it.
+func TestVanishedHTTP2Upstream(t *testing.T) {
+	for name, answers := range map[string]bool{"asked before": true, "from the start": false} {
+		synctest.Test(t, func(t *testing.T) {
+			dialled := 0
+			p := &slipswitch.Proxy{Router: new(slipswitch.Router), Logger: slog.New(slog.DiscardHandler),
+				DialContext: func(context.Context, string, string) (net.Conn, error) {
+					dialled++
+					near, far := net.Pipe()
+					go func() {
+						io.ReadFull(far, make([]byte, len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")))
+						go io.WriteString(far, http2Frame{kind: frameSettings}.String())
+						for head := make([]byte, 9); ; {
+							if _, err := io.ReadFull(far, head); err != nil {
+								return
+							}
+							io.CopyN(io.Discard, far, int64(head[1])<<8|int64(head[2]))
+							if head[3] == frameHeaders && head[8] == 1 && answers {
+								go io.WriteString(far, http2Frame{frameHeaders, endHeaders | endStream, 1, fields(":status", "204")}.String())
+							}
+						}
+					}()
+					return near, nil
+				}}
+			if _, err := p.Router.Update(func(tx *slipswitch.Txn) error {
+				tx.Put(slipswitch.Route{Path: "/", Upstreams: slipswitch.To("h2c://ide.internal")})
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			get := func() int {
+				w := httptest.NewRecorder()
+				p.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "http://"+host+"/", nil))
+				return w.Code
+			}
+			if answers {
+				if got := get(); got != 204 {
+					t.Fatalf("%s: got %d", name, got)
+				}
+			}
+			begin := time.Now()
+			if got := get(); got != 502 || time.Since(begin) > time.Minute {
+				t.Errorf("%s: got %d after %v; want 502 within a minute", name, got, time.Since(begin))
+			}
+			if dialled != 1 {
+				t.Errorf("%s: dialled %d times", name, dialled)
+			}
+			if err := p.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

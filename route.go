@@ -126,6 +126,12 @@ type Route struct {
 	// not re-arm IdleTimeout. A change applies to open tunnels. Zero means no pings.
 	PingEvery time.Duration `json:"-"`
 
+	// AckTimeout ends a tunnel when the machine at one side has acknowledged nothing
+	// for so long of what was sent to it: it has vanished. A peer that is there but
+	// does not read is not ended; StallTimeout bounds that. Only on Linux, and for
+	// tunnels that are opened from now on. At least 4 s. Zero means 1 min.
+	AckTimeout time.Duration `json:"-"`
+
 	// LifeTimeout bounds the time for which a tunnel is open. Zero means no limit.
 	LifeTimeout time.Duration `json:"-"`
 
@@ -182,6 +188,7 @@ func (r *Route) Equal(other *Route) bool {
 		r.StallTimeout == other.StallTimeout &&
 		r.IdleTimeout == other.IdleTimeout &&
 		r.PingEvery == other.PingEvery &&
+		r.AckTimeout == other.AckTimeout &&
 		r.LifeTimeout == other.LifeTimeout &&
 		r.ActivitySize == other.ActivitySize &&
 		r.OnDelete == other.OnDelete &&
@@ -258,6 +265,9 @@ func (r *Route) validate(wrong func(field, value, want string)) {
 	if r.PingEvery != 0 && r.PingEvery < time.Second {
 		wrong("pingEvery", r.PingEvery.String(), "must be 0 for no pings, or at least 1s: an answer takes its time")
 	}
+	if r.AckTimeout != 0 && r.AckTimeout < 4*time.Second {
+		wrong("ackTimeout", r.AckTimeout.String(), "must be 0 for 1m, or at least 4s: what is lost is sent again first")
+	}
 	if r.ActivitySize < 0 {
 		wrong("activitySize", fmt.Sprint(r.ActivitySize), "must be a number of bytes, or 0 for every message")
 	}
@@ -306,6 +316,7 @@ type routeJSON struct {
 	StallTimeout     *durationText `json:"stallTimeout,omitzero"`
 	IdleTimeout      *durationText `json:"idleTimeout,omitzero"`
 	PingEvery        *durationText `json:"pingEvery,omitzero"`
+	AckTimeout       *durationText `json:"ackTimeout,omitzero"`
 	LifeTimeout      *durationText `json:"lifeTimeout,omitzero"`
 }
 
@@ -322,6 +333,7 @@ func (r *Route) json() *routeJSON {
 		StallTimeout:     (*durationText)(&r.StallTimeout),
 		IdleTimeout:      (*durationText)(&r.IdleTimeout),
 		PingEvery:        (*durationText)(&r.PingEvery),
+		AckTimeout:       (*durationText)(&r.AckTimeout),
 		LifeTimeout:      (*durationText)(&r.LifeTimeout),
 	}
 }

@@ -30,7 +30,7 @@ func fullRoute() slipswitch.Route {
 		BodyTimeout: 6 * time.Second,
 		DialTimeout: 1 * time.Second, HandshakeTimeout: 2 * time.Second, HeaderTimeout: 3 * time.Second, StreamTimeout: 4 * time.Second,
 		StallTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, LifeTimeout: 90 * time.Minute,
-		PingEvery:         30 * time.Second,
+		AckTimeout: 40 * time.Second, PingEvery: 30 * time.Second,
 		ActivitySize:      14,
 		OnDelete:          slipswitch.ClosePolicy{Close: true, After: time.Minute, Window: 30 * time.Second, Code: 4001, Reason: "deleted"},
 		OnUpstreamRemoved: slipswitch.ClosePolicy{Close: true},
@@ -257,6 +257,7 @@ func TestPutRefuses(t *testing.T) {
 			r.Check.Path, r.Upstreams = "/", slipswitch.To("http://{1:a}", "http://{1:b}")
 		}},
 		{"negative body", "maxBody", func(r *slipswitch.Route) { r.MaxBody = -1 }},
+		{"hasty acknowledgements", "ackTimeout", func(r *slipswitch.Route) { r.AckTimeout = 4*time.Second - 1 }},
 		{"hasty pings", "pingEvery", func(r *slipswitch.Route) { r.PingEvery = time.Second - 1 }},
 		{"negative pings", "pingEvery", func(r *slipswitch.Route) { r.PingEvery = -time.Second }},
 		{"negative timeout", "idleTimeout", func(r *slipswitch.Route) { r.IdleTimeout = -1 }},

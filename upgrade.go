@@ -216,6 +216,7 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 		ActivitySize: route.ActivitySize,
 		IdleTimeout:  route.IdleTimeout,
 		PingEvery:    route.PingEvery,
+		AckTimeout:   route.ackTimeout(),
 		StallTimeout: route.stallTimeout(),
 		LifeTimeout:  route.LifeTimeout,
 	})

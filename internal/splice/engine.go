@@ -66,6 +66,7 @@ type Config struct {
 	IdleTimeout   time.Duration // without a byte either way; zero means none
 	StallTimeout  time.Duration // without a byte being taken by a side there are some for; zero means none
 	LifeTimeout   time.Duration // since Start; zero means none
+	AckTimeout    time.Duration // without an acknowledgement by a side's kernel, of what was sent to it, on Linux; zero means none
 	LingerTimeout time.Duration // without a byte after one side has ended; zero means 30 s
 
 	// PingEvery is how long nothing may come from the client until it is sent a ping. When nothing comes for another

@@ -90,6 +90,7 @@ func (f *flow) take(p []byte, now int64, ending bool) (keep []byte) {
 	}
 	if came {
 		f.lastData.Store(now)
+		f.pair.sent(now)
 	}
 	if kept > 0 {
 		f.bytes.Add(int64(kept))
@@ -100,6 +101,7 @@ func (f *flow) take(p []byte, now int64, ending bool) (keep []byte) {
 // skip is take for n bytes of the current frame's payload, or of an opaque flow, that nobody looks at.
 func (f *flow) skip(n int, now int64, ending bool) {
 	f.lastData.Store(now)
+	f.pair.sent(now)
 	f.bytes.Add(int64(n))
 	if f.opaque.Load() {
 		f.active.Store(now)

@@ -350,6 +350,11 @@ func (t *looped) settle() {
 		t.part(order)
 		return
 	}
+	if side, gone := t.pair.vanished(t.loop.now, func(side Side) ack { return ackOf(t.ends[side].fd) }); gone {
+		t.broke(side, unix.ETIMEDOUT)
+		t.abort()
+		return
+	}
 	if t.pair.half.Load() == nil {
 		if t.ping(); t.resetAt != 0 {
 			t.abort()

@@ -15,6 +15,8 @@ type Pair struct {
 	opened                                   int64
 	idleTimeout                              atomic.Int64
 	stallTimeout, lifeTimeout, lingerTimeout int64
+	ackTimeout                               int64
+	acks                                     acks
 
 	timer    entry
 	pings    atomic.Pointer[pings] // nil: never any
@@ -29,7 +31,8 @@ type Pair struct {
 type carrier interface {
 	// poke makes the carrier look at the pair's order and at deadlines of its own. It does not block.
 	poke()
-	// look makes the carrier look whether the client is due a ping, or has left one unanswered. It does not block.
+	// look makes the carrier look whether the client is due a ping, or has left one unanswered, and whether a side has
+	// vanished. It does not block.
 	look()
 	// rest makes the carrier give back what a quiet tunnel needs no more. It returns when to ask again, or 0.
 	rest(now int64) (again int64)
@@ -51,6 +54,7 @@ func newPair(m *machine, c Config) *Pair {
 		stallTimeout:  span(c.StallTimeout),
 		lifeTimeout:   span(c.LifeTimeout),
 		lingerTimeout: span(c.LingerTimeout),
+		ackTimeout:    span(c.AckTimeout),
 	}
 	if p.lingerTimeout == 0 {
 		p.lingerTimeout = int64(lingerDefault)
@@ -177,6 +181,7 @@ func (p *Pair) expire() {
 	if again := p.carrier.rest(now); again != 0 {
 		p.machine.clock.wake(&p.timer, again)
 	}
+	p.checkAcks(now)
 	if at, _ := p.pulse(); at > 0 {
 		if at <= now {
 			p.carrier.look()

@@ -390,7 +390,18 @@ func (t *portable) poke() {
 }
 
 // look implements carrier. The upstream's flow is the one that writes to the client.
-func (t *portable) look() { t.conns[Upstream].SetReadDeadline(past) }
+func (t *portable) look() {
+	side, gone := t.pair.vanished(t.pair.machine.clock.now(), func(side Side) ack {
+		if tcp, ok := socket(t.conns[side]).(*net.TCPConn); ok {
+			return ackBy(tcp)
+		}
+		return ack{}
+	})
+	if gone {
+		t.broke(side, syscall.ETIMEDOUT)
+	}
+	t.conns[Upstream].SetReadDeadline(past)
+}
 
 // kill makes both goroutines leave at once.
 func (t *portable) kill() {

@@ -28,6 +28,7 @@ type record struct {
 	Stall  int64 `json:"stallTimeout,omitempty"`
 	Life   int64 `json:"lifeTimeout,omitempty"`
 	Linger int64 `json:"lingerTimeout,omitempty"`
+	Ack    int64 `json:"ackTimeout,omitempty"`
 	Sides  [2]recordedSide
 	Pings  *recordedPings `json:"pings,omitempty"`
 	Cause  *recordedCause `json:"cause,omitempty"`
@@ -107,6 +108,7 @@ func (p *Pair) record(pending [2][]byte, ends [2]parting, shift int64) record {
 		Stall:   p.stallTimeout,
 		Life:    p.lifeTimeout,
 		Linger:  p.lingerTimeout,
+		Ack:     p.ackTimeout,
 	}
 	for side := range p.flows {
 		f, end := &p.flows[side], &ends[side]
@@ -209,7 +211,7 @@ func (r *record) revive(m *machine, ended func(End), shift int64) (*Pair, [2]par
 	}
 	p := &Pair{
 		machine: m, ended: ended, opened: here(r.Opened),
-		stallTimeout: r.Stall, lifeTimeout: r.Life, lingerTimeout: r.Linger,
+		stallTimeout: r.Stall, lifeTimeout: r.Life, lingerTimeout: r.Linger, ackTimeout: r.Ack,
 	}
 	p.idleTimeout.Store(r.Idle)
 	p.timer.expire = p.expire

@@ -2,6 +2,7 @@ package splice
 
 import (
 	"net"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,6 +46,24 @@ func stillArriving(conn *net.TCPConn) (yes bool) {
 func arriving(fd int) bool {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	return err == nil && !queueEmpty(fd) && info.Retransmits < 3 && info.Probes < 3
+}
+
+// ackBy returns how far the peer of a connection has come.
+func ackBy(conn *net.TCPConn) (k ack) {
+	if raw, err := conn.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { k = ackOf(int(fd)) })
+	}
+	return k
+}
+
+// ackOf is ackBy for a descriptor.
+func ackOf(fd int) ack {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return ack{}
+	}
+	ago := func(ms uint32) int64 { return int64(ms) * int64(time.Millisecond) }
+	return ack{!queueEmpty(fd), ago(info.Last_ack_recv), ago(info.Last_data_sent), max(info.Retransmits, info.Probes)}
 }
 
 func dead(fd int) bool {

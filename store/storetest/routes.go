@@ -36,9 +36,9 @@ func testFields(t *testing.T, s Subject) {
 		MaxBody:      1 << 40,
 		DialTimeout:  1, HandshakeTimeout: 2, HeaderTimeout: 3, StreamTimeout: time.Hour,
 		StallTimeout: 5 * time.Minute, IdleTimeout: 90 * time.Second, LifeTimeout: 24 * time.Hour,
-		PingEvery: 20 * time.Second,
-		Labels:    map[string]string{"team": "a", "": "ü<&>"},
-		Meta:      json.RawMessage(`{"n":12345678901234567890,"x":[null,true]}`),
+		PingEvery: 20 * time.Second, AckTimeout: 30 * time.Second,
+		Labels: map[string]string{"team": "a", "": "ü<&>"},
+		Meta:   json.RawMessage(`{"n":12345678901234567890,"x":[null,true]}`),
 	}
 	write(t, st, "chp", slipswitch.Change{Put: &want})
 	b := first(t, st, store.Position{})
