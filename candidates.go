@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+
+	"github.com/slipswitch/slipswitch/internal/dial"
 )
 
 // Candidates are the upstreams that one request may be led to, and what it holds
@@ -45,15 +47,15 @@ func try[T any](c *candidates, attempt func(*target) (T, error)) (result T, err 
 		if _, ours := errors.AsType[*Error](err); ours {
 			break // our own limits, which say nothing of the upstream
 		}
-		failed, ok := errors.AsType[*dialError](err)
+		failed, ok := errors.AsType[*dial.Error](err)
 		if !ok {
 			c.worked()
 			break
 		}
-		if errors.Is(failed.err, context.Canceled) {
+		if errors.Is(failed.Err, context.Canceled) {
 			break
 		}
-		c.failed(failed.err)
+		c.failed(failed.Err)
 	}
 	return result, err
 }

@@ -139,12 +139,12 @@ type probe struct {
 
 // A probeKey is what two routes must have in common to share a probe.
 type probeKey struct {
-	way
+	poolKey
 	addr, host, path string
 }
 
 func (r *Route) probeKey(t *target) probeKey {
-	return probeKey{t.way(r.TLSProfile), t.addr, r.UpstreamHost, t.path + r.Check.Path}
+	return probeKey{t.poolKey(r.TLSProfile), t.addr, r.UpstreamHost, t.path + r.Check.Path}
 }
 
 func (l *leaf) isChecked() bool { return l.options.Check.Path != "" && len(l.upstreams.targets) > 1 }
@@ -233,7 +233,7 @@ func targetsOf(l *leaf) []target {
 func (p *Proxy) check(b *probe, k probeKey, timeout time.Duration) {
 	err := p.askUpstream(&b.target, k, timeout)
 	if p.life.Err() != nil {
-		p.dialer.closeIdle() // Shutdown may have done so before the connection was idle
+		p.closeIdle() // Shutdown may have done so before the connection was idle
 	}
 	p.picker.mu.Lock()
 	defer p.picker.mu.Unlock()
@@ -262,8 +262,8 @@ func (p *Proxy) askUpstream(t *target, k probeKey, timeout time.Duration) error 
 	defer cancel()
 	path, query, asks := strings.Cut(k.path, "?")
 	request := (&http.Request{Method: http.MethodGet, URL: t.url(path, query, asks), Host: k.host,
-		Header: http.Header{"User-Agent": {"slipswitch"}}}).WithContext(withDialTimeout(ctx, timeout))
-	response, err := p.dialer.roundTrip(t, k.profile, request)
+		Header: http.Header{"User-Agent": {"slipswitch"}}}).WithContext(p.dialer.Context(ctx, timeout, nil))
+	response, err := p.transports.roundTrip(t, k.profile, request)
 	if err != nil {
 		return err
 	}

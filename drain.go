@@ -125,7 +125,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	p.dialer.closeIdle()
+	p.closeIdle()
 	return cut
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slipswitch/slipswitch/internal/dial"
 	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
@@ -68,7 +69,7 @@ func errorOf(err error) *Error {
 		return &Error{Status: http.StatusRequestEntityTooLarge,
 			Reason: fmt.Sprintf("the body is longer than %d bytes", tooLarge.Limit), Err: err}
 	}
-	_, dial := errors.AsType[*dialError](err)
+	_, dialing := errors.AsType[*dial.Error](err)
 	timeout, ok := errors.AsType[net.Error](err)
 	switch {
 	case errors.Is(err, errBodyTimeout):
@@ -78,7 +79,7 @@ func errorOf(err error) *Error {
 	case errors.Is(err, errHeaderTimeout), errors.Is(err, errStallTimeout), errors.Is(err, context.DeadlineExceeded),
 		ok && timeout.Timeout():
 		return &Error{Status: http.StatusGatewayTimeout, Reason: "the upstream did not answer in time", Err: err}
-	case dial:
+	case dialing:
 		return &Error{Status: http.StatusBadGateway, Reason: "the upstream cannot be reached", Err: err}
 	}
 	return &Error{Status: http.StatusBadGateway, Reason: "the upstream's answer is invalid", Err: err}

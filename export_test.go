@@ -2,7 +2,6 @@ package slipswitch
 
 import (
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/slipswitch/slipswitch/internal/splice"
@@ -78,9 +77,6 @@ func (m Match) Leads() (addresses []string, err error) {
 func (r *Route) Outgoing(header http.Header)                { r.outgoing(header, nil) }
 func (r *Route) Incoming(header http.Header, prefix string) { r.rewriteCookies(header, prefix) }
 
-// Guarded reports whether a captured name may not lead to an address.
-func Guarded(addr netip.Addr) bool { return new(guard).check(addr) != nil }
-
 // HoldPlace locks the place of a route's key until release is called: a change
 // of that route stops half-way.
 func HoldPlace(r *Router, k Key) (release func()) {
@@ -117,7 +113,7 @@ func Taken(p *Proxy) int {
 func Logged(p *Proxy) <-chan struct{} { return p.journal.Done() }
 
 // Lingering returns how many connections wait for an upstream to end them.
-func (p *Proxy) Lingering() int { return p.dialer.lingering.Len() }
+func (p *Proxy) Lingering() int { return p.lingering.Len() }
 
 // Tunneling returns how many seats of tunnels are taken.
 func Tunneling(p *Proxy) int {

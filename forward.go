@@ -173,7 +173,7 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 		if body != nil {
 			r.Body = w.requestBody(body, r.Trailer, t.scheme == schemeHTTPS || t.scheme == schemeH2C)
 		}
-		return p.dialer.roundTrip(t, route.TLSProfile, r)
+		return p.transports.roundTrip(t, route.TLSProfile, r)
 	})
 	w.header.Disarm()
 	x.body.end()

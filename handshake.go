@@ -46,7 +46,7 @@ func (h *handshake) release(p *Proxy) {
 	readers.Put(h.reader)
 	if !h.opened {
 		h.candidates.end()
-		p.dialer.lingering.Add(h.conn, h.response != nil)
+		p.lingering.Add(h.conn, h.response != nil)
 	}
 }
 
@@ -62,7 +62,7 @@ func (p *Proxy) shakeHands(r *http.Request, x *exchange, at seat) (*handshake, e
 	ctx, cancel := context.WithTimeout(p.dialContext(r.Context(), x.match), route.handshakeTimeout())
 	defer cancel()
 	h, err := try(candidates, func(t *target) (*handshake, error) {
-		conn, err := p.dialer.dialTarget(ctx, t, route.TLSProfile)
+		conn, err := p.dialer.Dial(ctx, t.poolKey(route.TLSProfile).endpoint(t.addr, "http/1.1"))
 		if err != nil {
 			return nil, err
 		}

@@ -1,10 +1,8 @@
 package slipswitch
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"runtime/debug"
 )
@@ -24,18 +22,6 @@ func (p *Proxy) rescue(hook string) {
 func (p *Proxy) panicked(hook string, v any) error {
 	p.log().Error("slipswitch: a hook has panicked", "hook", hook, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 	return fmt.Errorf("%s has panicked: %v", hook, v)
-}
-
-// rescued is a dial function whose panic is an error.
-func (p *Proxy) rescued(dial dialFunc) dialFunc {
-	return func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-		defer func() {
-			if v := recover(); v != nil {
-				conn, err = nil, p.panicked("DialContext", v)
-			}
-		}()
-		return dial(ctx, network, address)
-	}
 }
 
 // A foreignBody is a body that Middleware has put in the place of the client's.

@@ -2,7 +2,6 @@ package slipswitch
 
 import (
 	"cmp"
-	"context"
 	"io"
 	"net"
 	"net/netip"
@@ -228,7 +227,7 @@ func (g *gate) Accept() (net.Conn, error) {
 		if err != nil || !descriptor.Reserved(conn, g.proxy.Limits.SpareDescriptors) {
 			return conn, err
 		}
-		g.proxy.dialer.closeIdle()
+		g.proxy.closeIdle()
 		if g.proxy.hits.note("descriptors") {
 			g.proxy.log().Warn("slipswitch: connections are turned away, since the process has nearly as many descriptors open as it may have")
 		}
@@ -258,17 +257,13 @@ func turnAway(conn net.Conn) {
 	io.Copy(io.Discard, io.LimitReader(conn, 64<<10))
 }
 
-// sparing is a dial function that refuses what would take a spare descriptor.
-func (p *Proxy) sparing(dial dialFunc) dialFunc {
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dial(ctx, network, address)
-		if err != nil || !descriptor.Reserved(conn, p.Limits.SpareDescriptors) {
-			return conn, err
-		}
-		conn.Close()
-		p.dialer.closeIdle()
-		return nil, p.overLimit("descriptors", "too many connections", 10*time.Second)
+// spare refuses a connection to an upstream that has taken a spare descriptor.
+func (p *Proxy) spare(conn net.Conn) error {
+	if !descriptor.Reserved(conn, p.Limits.SpareDescriptors) {
+		return nil
 	}
+	p.closeIdle()
+	return p.overLimit("descriptors", "too many connections", 10*time.Second)
 }
 
 // pipes returns the engine's limit.

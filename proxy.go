@@ -17,8 +17,10 @@ import (
 	"time"
 
 	"github.com/slipswitch/slipswitch/internal/canon"
+	"github.com/slipswitch/slipswitch/internal/dial"
 	"github.com/slipswitch/slipswitch/internal/headers"
 	"github.com/slipswitch/slipswitch/internal/journal"
+	"github.com/slipswitch/slipswitch/internal/linger"
 	"github.com/slipswitch/slipswitch/internal/splice"
 )
 
@@ -138,21 +140,23 @@ type Proxy struct {
 	// slog.Default(). To log nothing, set a logger of slog.DiscardHandler.
 	Logger *slog.Logger
 
-	start    sync.Once
-	forward  http.Handler // Middleware around forwardHTTP and upgrade
-	plain    http.Handler // the ReverseProxy
-	dialer   dialer
-	picker   picker
-	sticky   []byte
-	life     context.Context // until Shutdown
-	end      context.CancelFunc
-	engine   splice.Engine
-	tunnels  registry
-	seats    seats
-	hits     hits
-	reports  reports
-	failures failures
-	journal  *journal.Journal
+	start      sync.Once
+	forward    http.Handler // Middleware around forwardHTTP and upgrade
+	plain      http.Handler // the ReverseProxy
+	dialer     dial.Dialer
+	transports transports
+	lingering  linger.Conns
+	picker     picker
+	sticky     []byte
+	life       context.Context // until Shutdown
+	end        context.CancelFunc
+	engine     splice.Engine
+	tunnels    registry
+	seats      seats
+	hits       hits
+	reports    reports
+	failures   failures
+	journal    *journal.Journal
 }
 
 // ServeHTTP forwards the request. Without a route it answers 404, or 503 while
@@ -236,10 +240,7 @@ func (p *Proxy) init() {
 	p.picker.proxy = p
 	p.picker.checking.SetLimit(maxChecking)
 	p.sticky = p.stickyKey()
-	p.dialer.init(p)
-	for i, dial := range p.dialer.ways {
-		p.dialer.ways[i] = p.sparing(p.rescued(dial))
-	}
+	p.initDialer()
 	p.plain = p.reverseProxy()
 	p.forward = http.HandlerFunc(p.forwardRequest)
 	if p.Middleware != nil {

@@ -21,7 +21,7 @@ import (
 // What a client writes into its request becomes a part of a name that is looked
 // up. So it must be one plain label; the rest of the name is fixed and absolute,
 // or the labels are listed; and the address that the name has in the end is
-// looked at (guard.go).
+// looked at (internal/dial).
 type hostTemplate struct {
 	host  []part
 	port  string // "" if ports has it

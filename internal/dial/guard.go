@@ -1,4 +1,4 @@
-package slipswitch
+package dial
 
 import (
 	"context"
@@ -11,15 +11,13 @@ import (
 	"time"
 )
 
-// A guard looks at the address that a captured name has in the end, each time
-// when it is connected to: a name that was harmless when it was looked up first
-// may be another one's the next time.
+// A guard looks at the address that a guarded name has in the end, each time when
+// it is connected to: a name that was harmless when it was looked up first may be
+// another one's the next time.
 //
-// Connections to captured names have transports of their own, or one that a
-// plain route has opened to the same name would be taken without a look.
+// Whoever keeps connections must keep those to guarded endpoints apart, or one that
+// was opened to the same name without a guard would be taken without a look.
 type guard struct {
-	allowed []netip.Prefix // nil: all that is not forbidden
-
 	mu    sync.Mutex
 	own   []netip.Addr // this machine's
 	until time.Time    // when they are to be read again
@@ -28,15 +26,15 @@ type guard struct {
 const ownExpiry = 5 * time.Second
 
 // check refuses an address, and says why.
-func (g *guard) check(addr netip.Addr) error {
+func (d *Dialer) check(addr netip.Addr) error {
 	addr = addr.Unmap().WithZone("")
-	if g.allowed != nil {
-		if !slices.ContainsFunc(g.allowed, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+	if d.Allowed != nil {
+		if !slices.ContainsFunc(d.Allowed, func(p netip.Prefix) bool { return p.Contains(addr) }) {
 			return fmt.Errorf("a captured name leads to %s, which Proxy.TemplateAddresses does not allow", addr)
 		}
 		return nil
 	}
-	own, err := g.ours()
+	own, err := d.guard.ours()
 	if err != nil {
 		return err
 	}
@@ -97,30 +95,26 @@ func (g *guard) ours() ([]netip.Addr, error) {
 }
 
 // control is a net.Dialer's: it is called between look-up and connect.
-func (g *guard) control(_ context.Context, _, address string, _ syscall.RawConn) error {
+func (d *Dialer) control(_ context.Context, _, address string, _ syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return err
 	}
-	return g.check(addr.Addr())
+	return d.check(addr.Addr())
 }
 
-// watched returns a caller's dial function that lets no connection through
-// whose other end is forbidden. Nothing has been sent by then.
-func (g *guard) watched(dial dialFunc) dialFunc {
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dial(ctx, network, address)
-		if err != nil {
+// connectGuarded connects by Connect, and lets no connection through whose other end
+// is forbidden. Nothing has been sent by then.
+func (d *Dialer) connectGuarded(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := d.Connect(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if remote, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil { // of whatever type
+		if err := d.check(remote.Addr()); err != nil {
+			conn.Close()
 			return nil, err
 		}
-		if remote, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil { // of whatever type
-			if err := g.check(remote.Addr()); err != nil {
-				conn.Close()
-				return nil, err
-			}
-		}
-		return conn, nil
 	}
+	return conn, nil
 }
-
-type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
