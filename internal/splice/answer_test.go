@@ -47,10 +47,10 @@ func TestCloseAnsweredAtOnce(t *testing.T) {
 				expect(t, upstream, hello[0])
 				expect(t, client, hello[1])
 				go tun.pair.Close("drain", 1012, "gone")
-				farewell := make([]byte, 12)
+				closeFrame := make([]byte, 12)
 				upstream.SetReadDeadline(time.Now().Add(wait))
-				if _, err := upstream.Read(farewell); err != nil || farewell[0] != 0x88 {
-					t.Fatalf("the upstream got % x, %v; want a Close frame", farewell, err)
+				if _, err := upstream.Read(closeFrame); err != nil || closeFrame[0] != 0x88 {
+					t.Fatalf("the upstream got % x, %v; want a Close frame", closeFrame, err)
 				}
 				if words != nil {
 					write(t, upstream, words)

@@ -183,7 +183,7 @@ type machine struct {
 	engine  *Engine
 	clock   *clock
 	loops   *loops       // nil where there is only the portable pump
-	held    atomic.Int64 // bytes copied for slow receivers
+	pending atomic.Int64 // bytes copied for slow receivers
 	buffers buffers      // of the portable pump
 }
 

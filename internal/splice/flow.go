@@ -20,8 +20,8 @@ type flow struct {
 	frames       wsframe.Tracker
 	activitySize uint64
 
-	// stuck is when the receiver stopped taking bytes there are for it; 0 while it does.
-	stuck atomic.Int64
+	// stalled is when the receiver stopped taking bytes there are for it; 0 while it does.
+	stalled atomic.Int64
 
 	// What has happened to the flow.
 	sealed bool // it ends here: what comes from its side from now on is read and discarded
@@ -140,8 +140,8 @@ func (f *flow) seal() {
 	f.room = f.sealed && !f.opaque.Load() && !f.closed()
 }
 
-// farewell returns the Close frame that a sealed flow ends with, or nil where there can be none.
-func (f *flow) farewell(o *order) []byte {
+// closeFrame returns the Close frame that a sealed flow ends with, or nil where there can be none.
+func (f *flow) closeFrame(o *order) []byte {
 	if o.code == 0 || !f.room {
 		return nil
 	}

@@ -32,15 +32,15 @@ func (t *looped) freeze() (*Frozen, error) {
 	case t.closed, t.resetAt != 0, t.pair.cut.Load():
 		return nil, ErrEnding
 	}
-	for side := range t.held {
+	for side := range t.pending {
 		if errno := t.unpipe(&t.pair.flows[side]); errno != 0 {
 			t.broke(Side(side).other(), errno) // a part of what was on its way is lost
 			t.settle()
 			return nil, ErrEnding
 		}
 	}
-	r := t.pair.record([2][]byte{t.held[Client].bytes, t.held[Upstream].bytes},
-		[2]parting{t.ends[Client].parting, t.ends[Upstream].parting}, monotonic()-t.pair.machine.clock.now())
+	r := t.pair.record([2][]byte{t.pending[Client].bytes, t.pending[Upstream].bytes},
+		[2]closing{t.ends[Client].closing, t.ends[Upstream].closing}, monotonic()-t.pair.machine.clock.now())
 	b, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func (t *looped) freeze() (*Frozen, error) {
 
 // unpipe has the flow hold as bytes what it holds in a pipe.
 func (t *looped) unpipe(f *flow) syscall.Errno {
-	h := &t.held[f.from]
+	h := &t.pending[f.from]
 	if h.pipe == nil {
 		return 0
 	}
@@ -153,7 +153,7 @@ func (m *machine) revive(r *record, fds [2]int, ended func(End)) (*Pair, error) 
 	}
 	for side, fd := range fds {
 		domain, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-		t.ends[side] = loopedEnd{parting: ends[side], fd: fd, readable: !r.Sides[side].EOF, short: domain != unix.AF_UNIX}
+		t.ends[side] = loopedEnd{closing: ends[side], fd: fd, readable: !r.Sides[side].EOF, short: domain != unix.AF_UNIX}
 		if pending := r.Sides[side].Pending; len(pending) > 0 {
 			t.keep(&p.flows[side], pending)
 		}

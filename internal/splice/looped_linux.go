@@ -9,11 +9,11 @@ import (
 
 // looped is a tunnel in a loop. Only the loop's goroutine touches it.
 type looped struct {
-	pair *Pair
-	loop *loop
-	slot uint32
-	ends [2]loopedEnd
-	held [2]held // by the side it came from
+	pair    *Pair
+	loop    *loop
+	slot    uint32
+	ends    [2]loopedEnd
+	pending [2]pending // by the side it came from
 
 	registered, queued, closed, frozen bool
 
@@ -22,7 +22,7 @@ type looped struct {
 
 // loopedEnd is one connection.
 type loopedEnd struct {
-	parting
+	closing
 	fd       int
 	wrapper  net.Conn // what stands around it, if anything; to be closed with it
 	readable bool     // there may be something to read
@@ -31,8 +31,8 @@ type loopedEnd struct {
 	short    bool     // a read that does not fill the buffer has emptied the socket
 }
 
-// held is what a flow has taken and its receiver not: first what is in the pipe, then the bytes.
-type held struct {
+// pending is what a flow has taken and its receiver has not: first what is in the pipe, then the bytes.
+type pending struct {
 	pipe   *pipe
 	piped  int
 	bytes  []byte
@@ -41,7 +41,7 @@ type held struct {
 	large  bool   // an opaque flow whose last read filled the buffer
 }
 
-func (h *held) empty() bool { return h.piped == 0 && len(h.bytes) == 0 }
+func (h *pending) empty() bool { return h.piped == 0 && len(h.bytes) == 0 }
 
 // poke implements carrier.
 func (t *looped) poke() { t.loop.post(t) }
@@ -55,7 +55,7 @@ func (t *looped) rest(int64) int64 { return 0 }
 // hold keeps bytes for the flow's receiver. They are in the loop's buffer, which goes with them unless too
 // many have gone already: then they are copied.
 func (t *looped) hold(f *flow, b []byte) {
-	l, h := t.loop, &t.held[f.from]
+	l, h := t.loop, &t.pending[f.from]
 	if l.lent < lentMost && len(h.bytes) == 0 && len(b) > loopBuffer/8 {
 		h.bytes, h.buffer = b, l.buffer
 		l.buffer = l.newBuffer()
@@ -66,20 +66,20 @@ func (t *looped) hold(f *flow, b []byte) {
 
 // keep keeps a copy of bytes for the flow's receiver.
 func (t *looped) keep(f *flow, b []byte) {
-	h := &t.held[f.from]
+	h := &t.pending[f.from]
 	h.bytes = append(h.bytes[:len(h.bytes):len(h.bytes)], b...)
 	h.copied += len(b)
-	t.loop.machine.held.Add(int64(len(b)))
+	t.loop.machine.pending.Add(int64(len(b)))
 }
 
 // release gives back what the flow had for its bytes.
 func (t *looped) release(f *flow) {
-	h := &t.held[f.from]
+	h := &t.pending[f.from]
 	if h.buffer != nil {
 		t.loop.giveBuffer(h.buffer)
 	}
 	if h.copied > 0 {
-		t.loop.machine.held.Add(-int64(h.copied))
+		t.loop.machine.pending.Add(-int64(h.copied))
 	}
 	h.bytes, h.buffer, h.copied = nil, nil, 0
 }
@@ -106,7 +106,7 @@ func (t *looped) event(side Side, events uint32) {
 	if end.readable {
 		t.pump(&t.pair.flows[side])
 	}
-	if back := &t.pair.flows[side.other()]; !end.full && !t.held[back.from].empty() {
+	if back := &t.pair.flows[side.other()]; !end.full && !t.pending[back.from].empty() {
 		t.pump(back)
 	}
 	t.settle()
@@ -122,7 +122,7 @@ func (t *looped) turn() {
 
 // pump moves a flow's bytes until there are none, the receiver takes none, or the budget is used up.
 func (t *looped) pump(f *flow) {
-	src, dst, h := &t.ends[f.from], &t.ends[f.from.other()], &t.held[f.from]
+	src, dst, h := &t.ends[f.from], &t.ends[f.from.other()], &t.pending[f.from]
 	for budget := turnBudget; t.flush(f) && src.readable && !dst.broken; {
 		if budget <= 0 {
 			t.loop.queue(t)
@@ -144,7 +144,7 @@ func (t *looped) move(f *flow) int {
 		return t.splice(f, n, order != nil)
 	}
 	buffer := t.loop.buffer
-	if t.loop.machine.held.Load() > heldMuch {
+	if t.loop.machine.pending.Load() > pendingMuch {
 		buffer = buffer[:heldLittle]
 	}
 	early := f.unread(buffer)
@@ -163,7 +163,7 @@ func (t *looped) move(f *flow) int {
 			src.readable = false
 		}
 	}
-	t.held[f.from].large = early+n == len(buffer)
+	t.pending[f.from].large = early+n == len(buffer)
 	taken := f.take(buffer[:early+n], t.loop.now, order != nil)
 	t.pair.note(f, t.loop.now) // before anybody who has seen a Close frame can end the tunnel, too
 	t.pass(f, taken)
@@ -178,7 +178,7 @@ func (t *looped) pass(f *flow, b []byte) {
 		if errno == unix.EAGAIN {
 			dst.full = true
 			t.hold(f, b)
-			f.stuck.Store(t.loop.now)
+			f.stalled.Store(t.loop.now)
 			break
 		}
 		if errno != 0 {
@@ -194,7 +194,7 @@ const spliceMin = 32 << 10
 
 // spliceable reports whether what comes next may be moved unseen, and how much. The flow then has a pipe.
 func (t *looped) spliceable(f *flow) (n int, ok bool) {
-	h := &t.held[f.from]
+	h := &t.pending[f.from]
 	switch {
 	case f.sealed:
 		return 0, false
@@ -218,7 +218,7 @@ func (t *looped) spliceable(f *flow) (n int, ok bool) {
 
 // splice moves up to n bytes into the flow's pipe, which is empty; flush empties it. It returns how many.
 func (t *looped) splice(f *flow, n int, ending bool) int {
-	src, h := &t.ends[f.from], &t.held[f.from]
+	src, h := &t.ends[f.from], &t.pending[f.from]
 	n, errno := splice(src.fd, h.pipe.in, n)
 	switch {
 	case errno == unix.EAGAIN: // the pipe is empty, so this is about the socket
@@ -242,7 +242,7 @@ func (t *looped) splice(f *flow, n int, ending bool) int {
 
 // flush writes what the flow holds. It reports whether it holds nothing any more.
 func (t *looped) flush(f *flow) bool {
-	h := &t.held[f.from]
+	h := &t.pending[f.from]
 	if h.empty() {
 		return true
 	}
@@ -268,38 +268,38 @@ func (t *looped) flush(f *flow) bool {
 		switch {
 		case errno == unix.EAGAIN:
 			dst.full = true
-			if f.stuck.Load() == 0 {
-				f.stuck.Store(t.loop.now)
+			if f.stalled.Load() == 0 {
+				f.stalled.Store(t.loop.now)
 			}
 			return false
 		case errno != 0:
 			t.broke(to, errno)
 			return true
 		}
-		f.stuck.Store(t.loop.now) // it moves
+		f.stalled.Store(t.loop.now) // it moves
 	}
 	t.release(f)
-	f.stuck.Store(0)
+	f.stalled.Store(0)
 	t.pair.freed(f, t.loop.now)
 	return true
 }
 
 // When tunnels hold much for slow receivers, flows read little at a time, since that is what a flow may come to hold.
 const (
-	heldMuch   = 8 << 20
-	heldLittle = 4 << 10
+	pendingMuch = 8 << 20
+	heldLittle  = 4 << 10
 )
 
 // drop forgets what the flow holds.
 func (t *looped) drop(f *flow) {
-	h := &t.held[f.from]
+	h := &t.pending[f.from]
 	t.release(f)
 	h.piped = 0
 	if h.pipe != nil {
 		t.loop.pipes.destroy(h.pipe)
 		h.pipe = nil
 	}
-	f.stuck.Store(0)
+	f.stalled.Store(0)
 }
 
 // endOf notes that nothing more comes from the flow's side.
@@ -334,7 +334,7 @@ func (t *looped) settle() {
 	}
 	if t.pair.cut.Load() {
 		for side := range t.ends {
-			if end := &t.ends[side]; !end.framed || end.parted == 0 {
+			if end := &t.ends[side]; !end.framed || end.sent == 0 {
 				linger(end.fd)
 			}
 		}
@@ -347,7 +347,7 @@ func (t *looped) settle() {
 	}
 	order := t.pair.order.Load()
 	if order != nil {
-		t.part(order)
+		t.closeStep(order)
 		return
 	}
 	if side, gone := t.pair.vanished(t.loop.now, func(side Side) ack { return ackOf(t.ends[side].fd) }); gone {
@@ -364,7 +364,7 @@ func (t *looped) settle() {
 	done := true
 	for side := range t.ends {
 		f := &t.pair.flows[side]
-		if f.eof && t.held[side].empty() {
+		if f.eof && t.pending[side].empty() {
 			t.shut(f.from.other())
 		} else {
 			done = false
@@ -383,11 +383,11 @@ func (t *looped) ping() {
 	if at == 0 || at > t.loop.now {
 		return
 	}
-	stuck := !t.held[Upstream].empty() || client.full
+	stalled := !t.pending[Upstream].empty() || client.full
 	switch {
 	case answer:
-		p.unanswered(stuck || arriving(client.fd), t.loop.now)
-	case !stuck && f.frames.Boundary():
+		p.unanswered(stalled || arriving(client.fd), t.loop.now)
+	case !stalled && f.frames.Boundary():
 		t.keep(f, p.ping(t.loop.now))
 		t.flush(f)
 	}
@@ -412,7 +412,7 @@ func (t *looped) abort() {
 		if !f.eof {
 			t.pump(f)
 		}
-		if !late && (!f.eof || !t.held[side].empty()) {
+		if !late && (!f.eof || !t.pending[side].empty()) {
 			t.pair.machine.clock.wake(&t.pair.timer, t.resetAt)
 			return
 		}
@@ -425,13 +425,13 @@ func (t *looped) abort() {
 	t.close()
 }
 
-// part takes each side one step on the way of an ordered end.
-func (t *looped) part(o *order) {
+// closeStep takes each side one step further in an ordered end.
+func (t *looped) closeStep(o *order) {
 	now := t.loop.now
 	done := true
 	for side := range t.ends {
 		end, f := &t.ends[side], &t.pair.flows[side^1] // a connection, and the flow it receives
-		if end.parted == 0 && end.fin == 0 {           // else it has had its last byte long ago
+		if end.sent == 0 && end.fin == 0 {             // else it has had its last byte long ago
 			t.seal(f, o)
 		}
 		if t.pair.flows[side].closed() {
@@ -461,9 +461,9 @@ func (t *looped) part(o *order) {
 func (t *looped) seal(f *flow, o *order) {
 	end := &t.ends[f.from.other()]
 	if f.seal(); f.sealed && !end.framed {
-		if farewell := f.farewell(o); farewell != nil {
+		if closeFrame := f.closeFrame(o); closeFrame != nil {
 			end.framed = true
-			t.keep(f, farewell)
+			t.keep(f, closeFrame)
 		}
 	}
 	if t.loop.now >= o.at+boundaryWait { // no place, or no one takes it
@@ -471,7 +471,7 @@ func (t *looped) seal(f *flow, o *order) {
 		t.drop(f)
 	}
 	if f.sealed && t.flush(f) {
-		end.parted = t.loop.now
+		end.sent = t.loop.now
 	}
 }
 

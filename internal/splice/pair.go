@@ -149,7 +149,7 @@ func (p *Pair) deadline(now int64) (at int64, why Why) {
 	earliest(moved, p.idleTimeout.Load(), WhyIdle)
 	earliest(p.opened, p.lifeTimeout, WhyLife)
 	for i := range p.flows {
-		since := p.flows[i].stuck.Load()
+		since := p.flows[i].stalled.Load()
 		if since == 0 {
 			since = now // so that a stall needs no entry in the wheel when it begins
 		}

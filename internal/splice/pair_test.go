@@ -350,9 +350,9 @@ func TestCut(t *testing.T) {
 			return before > 0 && tun.pair.Stats().From[splice.Upstream].Bytes == before
 		})
 		tun.pair.Close("drain", 1012, "")
-		farewell := make([]byte, 8)
-		if _, err := io.ReadFull(tun.upstream, farewell); err != nil || farewell[0] != 0x88 {
-			t.Errorf("got %x, %v; want a Close frame", farewell, err)
+		closeFrame := make([]byte, 8)
+		if _, err := io.ReadFull(tun.upstream, closeFrame); err != nil || closeFrame[0] != 0x88 {
+			t.Errorf("got %x, %v; want a Close frame", closeFrame, err)
 		}
 		begin := time.Now()
 		tun.pair.Cut("shutdown")

@@ -234,14 +234,14 @@ func TestNoPings(t *testing.T) {
 }
 
 // A ping that waited behind what a client did not take has only begun to be answered when it does.
-func TestStuckClientHasTimeToAnswer(t *testing.T) {
+func TestStalledClientHasTimeToAnswer(t *testing.T) {
 	t.Parallel()
 	onPumps(t, func(t *testing.T, e *splice.Engine) {
 		data := slices.Concat(message(splice.Upstream, noise(12<<20)), frame(splice.Upstream, 9, true, []byte("theirs")))
 		tun := open(t, e, splice.Config{PingEvery: 600 * time.Millisecond, StallTimeout: wait})
 		tun.client.SetReadBuffer(128 << 10)
 		go tun.upstream.Write(data)
-		until(t, "stuck", func() bool {
+		until(t, "stalled", func() bool {
 			before := tun.pair.Stats().From[splice.Upstream].Bytes
 			time.Sleep(20 * time.Millisecond)
 			return before > 0 && tun.pair.Stats().From[splice.Upstream].Bytes == before

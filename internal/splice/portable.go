@@ -29,7 +29,7 @@ type portable struct {
 
 	mu      sync.Mutex
 	running int
-	ends    [2]parting
+	ends    [2]closing
 	warm    [2]bool // the flow has a large buffer
 	gone    [2]bool // the side's end has been read
 	mute    [2]bool // the side cannot be shut down for writing: only its close tells it
@@ -164,9 +164,9 @@ func (t *portable) write(f *flow, b []byte) bool {
 	}
 	clock := t.pair.machine.clock
 	began := clock.now()
-	f.stuck.Store(began)
+	f.stalled.Store(began)
 	_, err := t.conns[f.from.other()].Write(b)
-	f.stuck.Store(0)
+	f.stalled.Store(0)
 	if now := clock.now(); now-began > int64(tick) {
 		t.pair.freed(f, now)
 	}
@@ -186,7 +186,7 @@ func (t *portable) obey(f *flow) bool {
 	p, src, dst := t.pair, f.from, f.from.other()
 	t.mu.Lock()
 	stop := t.killed || t.ends[dst].broken
-	parted := t.ends[dst].parted != 0
+	sent := t.ends[dst].sent != 0
 	t.mu.Unlock()
 	o := p.order.Load()
 	if stop {
@@ -196,18 +196,18 @@ func (t *portable) obey(f *flow) bool {
 	if o == nil {
 		return src == Client || t.ping(f, now)
 	}
-	if !parted {
+	if !sent {
 		f.seal()
 		if !f.sealed && now >= o.at+boundaryWait {
 			f.sealed = true
 		}
 		if f.sealed {
-			farewell := f.farewell(o)
-			if !t.write(f, farewell) {
+			closeFrame := f.closeFrame(o)
+			if !t.write(f, closeFrame) {
 				return false
 			}
 			t.mu.Lock()
-			t.ends[dst].parted, t.ends[dst].framed = now, farewell != nil && f.room
+			t.ends[dst].sent, t.ends[dst].framed = now, closeFrame != nil && f.room
 			t.mu.Unlock()
 		}
 	}
@@ -216,7 +216,7 @@ func (t *portable) obey(f *flow) bool {
 		t.ends[src].over = true
 		t.mu.Unlock()
 	}
-	t.part(now)
+	t.closeStep(now)
 	return true
 }
 
@@ -236,8 +236,8 @@ func (t *portable) ping(f *flow, now int64) bool {
 	return true
 }
 
-// part shuts down each connection that has got its last byte, and has answered or will not.
-func (t *portable) part(now int64) {
+// closeStep shuts down each connection that has got its last byte, and has answered or will not.
+func (t *portable) closeStep(now int64) {
 	for side := range t.ends {
 		end := &t.ends[side]
 		t.mu.Lock()
@@ -344,7 +344,7 @@ func (t *portable) endOf(f *flow) {
 		p.end(0, "")
 	}
 	if p.order.Load() != nil {
-		t.part(now)
+		t.closeStep(now)
 	}
 }
 
@@ -377,7 +377,7 @@ func (t *portable) poke() {
 	var stalled [2]bool
 	for side := range t.ends {
 		end := &t.ends[side]
-		stalled[side] = end.fin == 0 && end.parted == 0 && now >= o.at+boundaryWait
+		stalled[side] = end.fin == 0 && end.sent == 0 && now >= o.at+boundaryWait
 	}
 	t.mu.Unlock()
 	for side, conn := range t.conns {

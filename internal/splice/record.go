@@ -51,13 +51,13 @@ type recordedSide struct {
 	Messages     int64         `json:"messages,omitempty"`
 	LastData     int64         `json:"lastData,omitempty"`
 	Active       int64         `json:"active,omitempty"`
-	Stuck        int64         `json:"stuck,omitempty"`
+	Stalled      int64         `json:"stalled,omitempty"`
 	Sealed       bool          `json:"sealed,omitempty"`
 	Room         bool          `json:"room,omitempty"`
 	EOF          bool          `json:"eof,omitempty"`
 	Pending      []byte        `json:"pending,omitempty"` // taken from this side, and not yet by the other
 
-	Parted int64 `json:"parted,omitempty"`
+	Sent   int64 `json:"sent,omitempty"`
 	Framed bool  `json:"framed,omitempty"`
 	FIN    int64 `json:"fin,omitempty"`
 	Over   bool  `json:"over,omitempty"`
@@ -94,7 +94,7 @@ type recordedHalf struct {
 }
 
 // record returns the frozen tunnel as data. shift is what the machine's monotonic clock is ahead of the engine's.
-func (p *Pair) record(pending [2][]byte, ends [2]parting, shift int64) record {
+func (p *Pair) record(pending [2][]byte, ends [2]closing, shift int64) record {
 	abroad := func(at int64) int64 {
 		if at == 0 {
 			return 0
@@ -115,9 +115,9 @@ func (p *Pair) record(pending [2][]byte, ends [2]parting, shift int64) record {
 		r.Sides[side] = recordedSide{
 			Frames: f.frames.State(), Opaque: f.opaque.Load(), ActivitySize: f.activitySize,
 			Bytes: f.bytes.Load(), Messages: f.messages.Load(),
-			LastData: abroad(f.lastData.Load()), Active: abroad(f.active.Load()), Stuck: abroad(f.stuck.Load()),
+			LastData: abroad(f.lastData.Load()), Active: abroad(f.active.Load()), Stalled: abroad(f.stalled.Load()),
 			Sealed: f.sealed, Room: f.room, EOF: f.eof, Pending: pending[side],
-			Parted: abroad(end.parted), Framed: end.framed, FIN: abroad(end.fin), Over: end.over,
+			Sent: abroad(end.sent), Framed: end.framed, FIN: abroad(end.fin), Over: end.over,
 		}
 	}
 	if ps := p.pings.Load(); ps != nil {
@@ -201,7 +201,7 @@ func (r *record) check() error {
 const maxWord = 64
 
 // revive returns the pair that a record describes, and how far its connections have come. The pair has no carrier yet.
-func (r *record) revive(m *machine, ended func(End), shift int64) (*Pair, [2]parting, error) {
+func (r *record) revive(m *machine, ended func(End), shift int64) (*Pair, [2]closing, error) {
 	now := m.clock.now()
 	here := func(at int64) int64 { // not in the future, whatever the record says
 		if at == 0 {
@@ -215,7 +215,7 @@ func (r *record) revive(m *machine, ended func(End), shift int64) (*Pair, [2]par
 	}
 	p.idleTimeout.Store(r.Idle)
 	p.timer.expire = p.expire
-	var ends [2]parting
+	var ends [2]closing
 	for side := range p.flows {
 		f, s := &p.flows[side], &r.Sides[side]
 		f.init(p, Side(side), s.Opaque, 0)
@@ -227,9 +227,9 @@ func (r *record) revive(m *machine, ended func(End), shift int64) (*Pair, [2]par
 		f.messages.Store(s.Messages)
 		f.lastData.Store(here(s.LastData))
 		f.active.Store(here(s.Active))
-		f.stuck.Store(here(s.Stuck))
+		f.stalled.Store(here(s.Stalled))
 		f.sealed, f.room, f.eof = s.Sealed, s.Room, s.EOF
-		ends[side] = parting{parted: here(s.Parted), framed: s.Framed, fin: here(s.FIN), over: s.Over}
+		ends[side] = closing{sent: here(s.Sent), framed: s.Framed, fin: here(s.FIN), over: s.Over}
 	}
 	if r.Pings != nil {
 		ps := &pings{payload: r.Pings.Payload, slow: r.Pings.Slow, partial: len(r.Pings.Part)}

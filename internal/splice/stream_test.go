@@ -187,7 +187,7 @@ func TestResetWithDataPendingBothWays(t *testing.T) {
 				_, errs[side] = c.Write(stream[side])
 			})
 		}
-		until(t, "both stuck", func() bool {
+		until(t, "both stalled", func() bool {
 			before := tun.pair.Stats()
 			time.Sleep(20 * time.Millisecond)
 			after := tun.pair.Stats()

@@ -19,9 +19,9 @@ const (
 	resetWait = int64(2 * time.Second)
 )
 
-// parting is how far one connection has come on its way to its end.
-type parting struct {
-	parted int64 // when the last byte for it was on its way, in an ordered end; 0 before
+// closing is how far one connection has come on its way to its end.
+type closing struct {
+	sent   int64 // when the last byte for it was on its way, in an ordered end; 0 before
 	framed bool  // that was a Close frame of ours
 	fin    int64 // when it was shut down for writing; 0 before
 	over   bool  // nothing more comes from it that matters: EOF, or its Close frame
@@ -29,17 +29,17 @@ type parting struct {
 }
 
 // due reports whether it is time to shut the connection down for writing, in an ordered end.
-func (e *parting) due(now int64) bool {
-	return e.parted != 0 && e.fin == 0 && !e.broken && (!e.framed || e.over || now >= e.parted+answerWait)
+func (e *closing) due(now int64) bool {
+	return e.sent != 0 && e.fin == 0 && !e.broken && (!e.framed || e.over || now >= e.sent+answerWait)
 }
 
 // deadline returns the time of the next step that is not waited for, in an ordered end.
-func (e *parting) deadline(o *order) int64 {
+func (e *closing) deadline(o *order) int64 {
 	switch {
 	case e.fin != 0:
 		return e.fin + finWait
-	case e.parted != 0:
-		return e.parted + answerWait
+	case e.sent != 0:
+		return e.sent + answerWait
 	}
 	return o.at + boundaryWait
 }
