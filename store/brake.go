@@ -205,10 +205,9 @@ func (s *Sync) repeatTimer() (due <-chan time.Time, stop func()) {
 	return timer.C, func() { timer.Stop() }
 }
 
-// Confirm lets the brake go: all deletions that are held now are made, on this
-// gateway and, if the store is shared, on all others. An error means that the
-// others could not be told, or that the router has refused; then nothing is
-// done.
+// Confirm makes all deletions that the brake holds now, on this gateway and on all
+// others that share the store. After an error nothing was done: the others could
+// not be told, or the router has refused.
 func (s *Sync) Confirm(ctx context.Context) error {
 	s.mu.Lock()
 	revision := s.position.Revision // what comes while the others are told is not meant

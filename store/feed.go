@@ -15,7 +15,7 @@ const maxRecent = 8192
 // zero value is at position zero. Its methods may be called concurrently.
 //
 // It remembers the last few thousand entries. A watcher that is further behind
-// is given a full batch; nobody waits for it.
+// gets a full batch; the others do not wait for it.
 type Feed struct {
 	mu       sync.Mutex
 	position Position      // with all of recent
@@ -33,7 +33,7 @@ func (f *Feed) Start(p Position) {
 	f.position, f.floor = p, p.Revision
 }
 
-// Position returns that of the last batch.
+// Position returns the position of the last batch.
 func (f *Feed) Position() Position {
 	f.mu.Lock()
 	defer f.mu.Unlock()

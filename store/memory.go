@@ -12,7 +12,7 @@ import (
 	"github.com/slipswitch/slipswitch"
 )
 
-// Memory is a Store without a disk: what it keeps ends with the process. Its
+// Memory is a Store without a disk: its routes end with the process. Its
 // zero value is empty.
 type Memory struct {
 	mu      sync.Mutex

@@ -14,9 +14,9 @@ import (
 // Stores keep routes as JSON. Gateways of two versions may share one, so what
 // this version does not know is neither an error nor lost.
 
-// Encode returns a route as stores keep it, with those fields of what stands
-// at its key that this version does not know. What stands there may be nil, or
-// unreadable, and then counts for nothing.
+// Encode returns a route as stores keep it. It adds those fields of standing, the
+// value at its key, that this version does not know. A standing that is nil or
+// unreadable is ignored.
 func Encode(route *slipswitch.Route, standing []byte) ([]byte, error) {
 	if !utf8.ValidString(route.Path) { // JSON would spoil it
 		key, err := route.Key().Canonical()
@@ -88,7 +88,7 @@ func misplaced(route *slipswitch.Route, key slipswitch.Key) error {
 	return err
 }
 
-// Keys returns the canonical keys of changes, or an error if one of them is
+// Keys returns the canonical keys of changes, or an error if one of those is
 // not exactly one put or delete of a valid key.
 func Keys(changes []slipswitch.Change) ([]slipswitch.Key, error) {
 	keys := make([]slipswitch.Key, len(changes))

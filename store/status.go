@@ -13,35 +13,35 @@ import (
 	"github.com/slipswitch/slipswitch"
 )
 
-// A Status is how a Sync stands.
+// A Status is the state of a Sync.
 type Status struct {
 	// Name is Sync.Name, or the source's type.
 	Name string `json:"name"`
 
-	// Position is what of the store the router has.
+	// Position is the position in the store that the router has.
 	Position
 
-	// Synced says that the router has once had all of the store.
+	// Synced is true after the router has had all routes of the store once.
 	Synced bool `json:"synced"`
 
-	// Contact is when the source was last heard.
+	// Contact is the time of the source's last batch.
 	Contact time.Time `json:"contact,omitzero"`
 
-	// Error is why the source is out of contact now; empty: it is not.
+	// Error is why the source is out of contact now. Empty means that it is not.
 	Error string `json:"error,omitempty"`
 
-	// Routes is how many routes in the router are this store's.
+	// Routes is the number of the store's routes in the router.
 	Routes int `json:"routes"`
 
-	// Quarantined are the store's entries that are no valid routes.
+	// Quarantined are the entries of the store that are unreadable or invalid.
 	Quarantined []Quarantined `json:"quarantined,omitempty"`
 
-	// Braked are the owners for whom deletions are held back.
+	// Braked are the owners with deletions that are held back.
 	Braked []Braked `json:"braked,omitempty"`
 }
 
-// A Quarantined is an entry of a store that is no valid route. The last good
-// route of its key stays, if there was one since the process began.
+// A Quarantined is an entry of a store that is unreadable or invalid. The last
+// valid route of its key stays, if the process has read one.
 type Quarantined struct {
 	Owner string         `json:"owner,omitempty"`
 	Key   slipswitch.Key `json:"key"` // may be unknown
@@ -50,19 +50,19 @@ type Quarantined struct {
 	Since time.Time      `json:"since"`
 }
 
-// A Braked says that the brake holds deletions of an owner's routes.
+// A Braked is an owner with deletions that are held back by the brake.
 type Braked struct {
 	Owner string `json:"owner"`
-	Held  int    `json:"held"` // routes that the store does not have any more
+	Held  int    `json:"held"` // routes that the store no longer has
 
-	Because string `json:"because"` // why the last of them are held
+	Because string `json:"because"` // why the last of the deletions are held
 
-	// First are the first ten of them, in order.
+	// First are the keys of the first ten of the held routes, in order.
 	First []slipswitch.Key `json:"first"`
 
-	Routes int       `json:"routes"` // that the router has, those among them
+	Routes int       `json:"routes"` // of the owner in the router, the held ones included
 	Since  time.Time `json:"since"`
-	Until  time.Time `json:"until"` // when the first is made, if the source repeats it
+	Until  time.Time `json:"until"` // when the first deletion is made, unless the route comes back
 }
 
 // A progress is the last status, and a channel that is closed when there is
@@ -155,7 +155,7 @@ func addFirst(first []slipswitch.Key, key slipswitch.Key) []slipswitch.Key {
 	return first[:min(len(first), 10)]
 }
 
-// Status returns how the Sync stands. It never waits.
+// Status returns the state of the Sync. It never waits.
 func (s *Sync) Status() Status {
 	status, _, _ := s.progress.last()
 	return status
@@ -163,10 +163,10 @@ func (s *Sync) Status() Status {
 
 var errOver = fmt.Errorf("%w: the gateway does not follow it any more", ErrUnavailable)
 
-// Wait waits until the router has the revision of the store, or a later one;
-// of revision 0, whatever the store has at first. It returns the context's
-// error if that ends before, and ErrUnavailable if Run has ended without it.
-// What is quarantined or held counts as had.
+// Wait waits until the router has the store's revision, or a later one. Revision 0
+// means all that the store has at first. Quarantined entries and held deletions
+// are not waited for. Wait returns the context's error if that ends before, and
+// [ErrUnavailable] if Run ends before.
 func (s *Sync) Wait(ctx context.Context, revision uint64) error {
 	return s.wait(ctx, func(status Status) bool { return status.Revision >= revision })
 }
@@ -189,7 +189,7 @@ func (s *Sync) wait(ctx context.Context, enough func(Status) bool) error {
 }
 
 // WaitAll waits until the routers of all gateways that share the store have the
-// revision. Of a store that is not shared, it is Wait.
+// revision. If the store is no [SharedStore], it is Wait.
 func (s *Sync) WaitAll(ctx context.Context, revision uint64) error {
 	if shared, ok := s.Source.(SharedStore); ok {
 		if err := shared.WaitAll(ctx, revision); err != nil {
@@ -199,8 +199,8 @@ func (s *Sync) WaitAll(ctx context.Context, revision uint64) error {
 	return s.Wait(ctx, revision)
 }
 
-// Stale returns how long ago the source was last heard; never is 0. While it is
-// in contact, this is less than the source's heartbeat.
+// Stale returns the time since the source's last batch, or 0 if there was none.
+// During contact it is less than [Heartbeat].
 func (s *Sync) Stale() time.Duration {
 	status := s.Status()
 	if status.Contact.IsZero() {
@@ -209,8 +209,8 @@ func (s *Sync) Stale() time.Duration {
 	return time.Since(status.Contact)
 }
 
-// Handler returns a handler that answers 503 when the table is older than
-// MaxStale, and otherwise is next. It fits Proxy.Middleware.
+// Handler returns a handler that answers 503 after more than MaxStale without
+// contact to the source, and otherwise calls next. It can be Proxy.Middleware.
 func (s *Sync) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.MaxStale > 0 && s.Stale() > s.MaxStale {

@@ -30,62 +30,60 @@ import (
 // only makes it stale. Files: sync.go follows, apply.go changes the router,
 // brake.go holds back, status.go tells.
 
-// A Sync keeps a Router equal to a Source. Source and Router are required; the
-// fields must not be changed once it runs. Its methods may be called
+// A Sync keeps a Router equal to a Source. Source and Router are required. The
+// fields must not be changed after Run was called. The methods may be called
 // concurrently.
 //
-// While the source is down or wrong, the table stays: an outage makes it stale
-// and nothing else; an unreadable or invalid route holds back itself alone, and
-// the last good one of its key stays; routes that vanish in great number are
-// held by a brake.
+// A source that is down or wrong never empties the table. In an outage the table
+// stays as it is. An unreadable or invalid route is quarantined, and the last
+// valid route of its key stays. Deletions that look like an accident are held back
+// by the brake: see BrakeTime.
 //
 // Two Syncs may feed one router, but not with routes of the same owner.
 type Sync struct {
 	Source Source
 	Router *slipswitch.Router
 
-	// Name is what logs, close reports and Status call the source. Empty: its
+	// Name is the source's name in logs, close reports and Status. Empty means its
 	// type.
 	Name string
 
-	// Owner returns the router's owner for the name that the store has: for
-	// limits, or for another name. It must always return the same. Nil: the
-	// owner with that name, without limits.
+	// Owner returns the router's owner for an owner's name in the store: it may set
+	// limits, or another name. It must always return the same. Nil means the owner
+	// with that name, without limits.
 	Owner func(name string) *slipswitch.Owner
 
-	// Route, if set, may modify each route before it is put into Router, as
-	// this gateway's own settings want it; the store keeps it as it is. It must
-	// not write into the route's slices and maps, but may replace them. It is
-	// called for a route again and again, and must do the same each time. The
-	// key must stay.
+	// Route, if set, may modify each route before it is put into Router, by settings
+	// of this gateway. The store is not changed. Route must not write into the
+	// route's slices and maps, but may replace them, and must keep its key. It is
+	// called again and again for a route, and must always do the same.
 	Route func(*slipswitch.Route)
 
-	// BrakeTime is how long deletions are held back that look like an accident:
-	// those that would, at once or within 10 s, take more than half of at least
-	// 100 routes of an owner away (routes that come meanwhile make up for
-	// others); and, however few they are, those of a source that is empty all at
-	// once, has gone back to a lower revision, or is another one than before,
-	// unless Apply has asked for them. If the source then still has none of the
-	// routes, the deletions are made. Negative: there is no brake. Zero: 5 min.
+	// BrakeTime is the time for which the brake holds back deletions that look like
+	// an accident. These are deletions of more than half of an owner's routes within
+	// 10 s, if it had at least 100; routes that are added meanwhile make up for
+	// others. They are also all deletions, unless Apply made them, by a source that
+	// is suddenly empty, has gone back to a lower revision, or has another identity.
+	// If the source still does not have the routes after BrakeTime, they are
+	// deleted. Zero means 5 min. Negative means no brake.
 	BrakeTime time.Duration
 
-	// MaxStale is for how long the table may be used without contact to the
-	// source; see Handler. Where addresses are given to other tenants, an old
-	// route may lead to a stranger. Shorter than WatchTimeout makes no sense.
-	// Zero: for ever.
+	// MaxStale is the time for which Handler serves without contact to the source.
+	// Where addresses are reused by other tenants, an old route may lead to one of
+	// those. It should be longer than WatchTimeout. Zero means no limit.
 	MaxStale time.Duration
 
 	// WatchTimeout is how long the source's watch may yield nothing until it is
 	// begun anew. It must be longer than Heartbeat. Zero means 30 s.
 	WatchTimeout time.Duration
 
-	// Gateway is this gateway's name among those that share the store. Empty:
-	// it does not take part in Sync.WaitAll.
+	// Gateway is this gateway's name among those that share the store. Empty means
+	// that the WaitAll of others does not wait for it.
 	Gateway string
 
-	// Logger is told what an operator must act on, from a goroutine of its own:
-	// one that hangs holds up nothing else. Nil means slog.Default(); one with
-	// slog.DiscardHandler keeps silent.
+	// Logger gets what an operator must act on, from a goroutine of its own: if it
+	// hangs, it holds up nothing else. Nil means slog.Default(). To log nothing, set
+	// a logger of slog.DiscardHandler.
 	Logger *slog.Logger
 
 	progress progress
