@@ -16,9 +16,8 @@
 //	GET    /livez        200: the program runs
 //	GET    /readyz       200: send it traffic; 503: do not, it drains or is short of descriptors
 //
-// A query parameter that is unknown, given twice or not a value that it can have
-// is answered with 400, and so is one without a value, but for host, owner, after
-// and reason.
+// A query parameter that is unknown, repeated or invalid is answered with 400, and
+// so is an empty one, except host, owner, after and reason.
 //
 // # Routes
 //
@@ -30,29 +29,28 @@
 //	  'http://127.0.0.1:8001/v1/route?host=ide.example.com&path=/ide-7'
 //
 // The path is percent-encoded as in the route, and then, like any value, once
-// more for the query: the path /a%2Fb is path=/a%252Fb. The body's host, path
-// and exact must be the address's; it may leave all three of them out.
+// more for the query: the path /a%2Fb is path=/a%252Fb. Host, path and exact in
+// the body must be equal to those in the query. The body may leave out all three.
 //
-// The answer shows the route and what is known of it, with its version as ETag:
+// The answer has the route and its state, with its version as ETag:
 //
 //	{"route":{…}, "owner":"", "shadowed":false, "version":42,
 //	 "lastActive":"2026-01-02T03:04:05.678Z", "tunnels":3}
 //
-// Where this gateway passes over some of several upstreams, it says which and
-// why: "ejected":[{"upstream":"http://10.0.0.7:8080", "since":"…", "error":"status 503"}].
+// If this gateway has ejected some of several upstreams, it says which and why:
+// "ejected":[{"upstream":"http://10.0.0.7:8080", "since":"…", "error":"status 503"}].
 //
-// PUT answers 201 for a new route, else 200; DELETE 204, or 404 if there was
-// none. With If-Match (or If-None-Match: *) either changes only what has this
-// version (what is not there), else the answer is 412. All changes are those of
-// Handler.Owner: a route whose key another owner has is put as shadowed, which the
-// answer says ("shadowed":true, "shadowedBy":"team-a"), and is not deleted but
-// answered with 409. GET shows the route that stands or, with
-// owner=, the one that this owner has there.
+// PUT answers 201 for a new route, else 200. DELETE answers 204, or 404 if there
+// was no route. With If-Match they change only a route of this version, with
+// If-None-Match: * only if there is none; else they answer 412. All changes are
+// those of Handler.Owner. If another owner has the key, PUT puts a shadowed route
+// ("shadowed":true, "shadowedBy":"team-a"), and DELETE answers 409. GET shows the
+// route that has effect or, with owner=, the route of this owner.
 //
 // /v1/routes answers {"version":…, "routes":[…], "next":"…"}, in the order of
-// host, then path. For the next page pass next as after, until there is none.
-// Each page reads the table of its moment, and a route that stands all the
-// while is on exactly one page. Parameters: limit (100; at most 1000), after,
+// host, then path. For the next page pass next as after, until there is no next.
+// Each page is of the current table. A route that is there all the time is on
+// exactly one page. Parameters: limit (100; at most 1000), after,
 // owner, host (empty: routes for any host), path (it and what is below),
 // label=name=value or label=name (repeated: all of them), inactive_since (an
 // ISO 8601 time: routes without activity from then on), and upstream (a URL
@@ -66,25 +64,25 @@
 // With a store, all of these answer once the store has the change and this
 // gateway routes it; with wait=all, once all gateways that share it do.
 //
-// Either all is done, in one swap, and the answer is {"version":43}, with
-// "shadowed":[{"key":{…}, "by":"team-a"}] if another owner's routes stand where
-// some were put; or nothing,
-// and the answer is 400 with all that is invalid. If-Match with a version
-// changes only the table of this version. What is invalid is told as
+// A batch is applied as a whole, in one swap, or not at all. The answer is
+// {"version":43}, with "shadowed":[{"key":{…}, "by":"team-a"}] for routes whose key
+// another owner has. If any change is invalid, the answer is 400 and lists all that
+// are. With If-Match, the batch is applied only to the table of this version. An
+// invalid change is listed as
 //
 //	{"status":400, "error":"…", "invalid":[{"index":0, "key":{…}, "field":"path",
 //	 "value":"ide-7", "want":"must begin with /"}]}
 //
-// In a store with leases, etcd that is, a route can last only for as long as its
-// workspace does: PUT /v1/route with ttl=30s is to be asked again within that
-// time, and does nothing then but renew it; if it is not, the route is deleted.
-// A PUT without ttl makes it last. Other stores answer 501.
+// In a store with leases, which is etcd, a route can end with its workspace. PUT
+// /v1/route with ttl=30s puts a route that is deleted unless the same PUT renews it
+// within that time. A PUT without ttl puts a route that stays. Other stores answer
+// 501.
 //
-// If the store's brake holds deletions of a request back, the answer is 202
-// with the reason: all else is done. /v1/status tells under stores, as braked,
-// how many routes of which owner are held, why, and which are the first of them.
-// POST /v1/confirm, without parameters, makes all deletions that are held now,
-// on all gateways that share the store, and is answered with 204; 409 without a
+// If the store's brake holds back deletions of a request, the answer is 202 with
+// the reason; all other changes are made. /v1/status shows under stores, as
+// braked, the number of routes of each owner that are held, why, and the first of
+// them. POST /v1/confirm, without parameters, makes all deletions that are held
+// now, on all gateways that share the store. It answers 204, or 409 without a
 // store.
 //
 // # Tunnels
@@ -104,41 +102,39 @@
 //
 // /v1/upstreams answers {"upstreams":[{"upstream":"http://10.0.0.7:8080", "tunnels":3,
 // "lastActive":"…"}], "next":"…"}, in the order of their URLs: those that have tunnels, or had
-// one of the last 1000 that ended, and when these last were active. Plain
-// requests count for routes: /v1/routes?upstream=10.0.0.7:8080 tells when those
-// that lead there were used. Parameters: limit, after, upstream.
+// one of the last 1000 that ended, and when these were last active. Plain
+// requests count for routes: see /v1/routes?upstream=10.0.0.7:8080. Parameters: limit, after, upstream.
 //
 // /v1/closes answers {"closes":[…], "bursts":[…]}, the newest first: of the last
 // 1000 reports at most limit, and the last 100 bursts. Parameters: limit, host,
-// path, upstream, client, peer, by, why; they do not concern the bursts.
+// path, upstream, client, peer, by, why. They do not select bursts.
 //
 // # configurable-http-proxy
 //
-// What drives configurable-http-proxy drives /api/routes. It shows and changes
-// the prefix routes of the owner "chp", for any host. (With
+// A client of configurable-http-proxy, such as JupyterHub, can use /api/routes. It
+// shows and changes the prefix routes of the owner "chp", for any host. (With
 // Handler.CHPHostRouting the first segment of a path is the host.) It shows the
 // shadowed ones too, since a client that cannot read back what it wrote would retry
 // forever; only /v1/routes tells the difference. Paths are shown unescaped, and %2F in one
 // is a slash. JSON keys other than target are kept in the route's Meta and come
 // back.
 //
-// # Who may ask
+// # Access
 //
-// Every request but those for /livez and /readyz must name the token, or one of
-// Handler.Tokens, in "Authorization: Bearer T" or "Authorization: token T". It
-// is checked before anything else of the request is read. Whoever has a token
-// may make the gateway send requests to any address: serve a Handler on
+// Every request except those for /livez and /readyz must have the token, or one of
+// Handler.Tokens, as "Authorization: Bearer T" or "Authorization: token T". The
+// token is checked before anything else of the request is read. The holder of a
+// token can make the gateway send requests to any address: serve a Handler on
 // 127.0.0.1 or another address that only its users reach, never on a host that
-// serves workspaces. Handler.Probes answers /livez and /readyz alone, for an
-// address that others reach.
+// serves workspaces. Handler.Probes answers only /livez and /readyz, for an address
+// that others reach.
 //
-// Handler.Logger is told of each change, and of tunnels that were closed: the
-// request, the holder of the token and the address that it came from, what was
-// put and deleted, and the version that the table has since, or the error. A
-// close report whose change has this origin leads there.
+// Handler.Logger gets each change of routes and each closing of tunnels: the
+// request, the token's holder, the address, the routes that were put and deleted,
+// and the table's version after it, or the error. The Change of a close report has
+// the same origin as the log.
 //
-// Web pages are kept out: a request must be for an IP address, localhost or one
-// of Handler.Hosts (else a page could point its own name at this server), and
-// must not come from a page of another origin, which its Origin and
-// Sec-Fetch-Site headers tell.
+// Web pages cannot use the API. A request must be for an IP address, localhost or
+// one of Handler.Hosts, else a page could point its own name at this server. It
+// must not come from a page of another origin, by its Origin and Sec-Fetch-Site.
 package admin

@@ -15,76 +15,80 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// A Handler serves the API that the package documentation describes. Only
-// Router is required, and Token, Tokens or Open: without any every request is
-// refused. The fields must not be changed once it serves; its methods may be
-// called concurrently.
+// A Handler serves the API that the package documentation describes. Router is
+// required, and one of Token, Tokens and Open: without them it refuses every
+// request. The fields must not be changed after the first request. The methods
+// may be called concurrently.
 //
-// Mount it outermost or under a fixed prefix cut off by http.StripPrefix:
+// Mount it outermost, or under a prefix that http.StripPrefix removes:
 // http.ServeMux merges the slashes of paths before a handler sees them.
 type Handler struct {
 	Router *slipswitch.Router
 
-	// Proxy is whose tunnels are listed. Nil: there are none.
+	// Proxy is the Proxy whose tunnels are listed and closed. Nil means that there
+	// are none.
 	Proxy *slipswitch.Proxy
 
-	// Token is what every request must name. Empty: all requests are refused,
-	// unless there are Tokens, or Open is set.
+	// Token is the token that requests must have. Empty means that only Tokens are
+	// accepted, and if Tokens is nil no request, unless Open is set.
 	Token string
 
-	// Tokens, if set, returns further tokens by the names of their holders; an
-	// empty one lets nobody in. It is called for each request, concurrently, so
-	// that tokens can be replaced while the Handler serves; what it has
-	// returned must not be changed.
+	// Tokens, if set, returns further tokens by the names of their holders. An empty
+	// token is ignored. It is called for each request, so that tokens can be
+	// replaced while the Handler serves, and concurrently. The map that it returned
+	// must not be changed.
 	Tokens func() map[string]string
 
-	// Open lets everybody who reaches the server do everything, if Token is
-	// empty and Tokens is nil.
+	// Open accepts every request that reaches the server, if Token is empty and
+	// Tokens is nil.
 	Open bool
 
-	// Hosts are the names under which the API may be asked, besides localhost
-	// and IP addresses, without port; "*" is any name. With "*" and Open each
-	// web page that a user of this machine visits can change the routes.
+	// Hosts are the host names, without port, that requests may be for besides
+	// localhost and IP addresses. "*" means any. With "*" and Open, any web page that
+	// a user of this machine visits can change the routes.
 	Hosts []string
 
-	// Owner is whose the routes of /v1 are. Nil: the owner without a name.
+	// Owner is the owner of routes that are put by /v1. Nil means the owner without
+	// a name.
 	Owner *slipswitch.Owner
 
-	// CHPHostRouting makes the first segment of a path in /api/routes the host
-	// of the route, as configurable-http-proxy's --host-routing does; the path
-	// "/" is still that of any host.
+	// CHPHostRouting makes the first segment of a path in /api/routes the route's
+	// host, as configurable-http-proxy's --host-routing does. The path "/" is still
+	// for any host.
 	CHPHostRouting bool
 
-	// CHPRoute, if set, may modify each route that is put by /api/routes before
-	// it is put: to set what configurable-http-proxy's API has no field for. If
-	// it changes Upstreams it can leave what they were in the label "target",
-	// which is what /api/routes shows then.
+	// CHPRoute, if set, may modify each route before /api/routes puts it, to set
+	// fields that configurable-http-proxy's API does not have. If it changes
+	// Upstreams, it can keep the original in the label "target": /api/routes then
+	// shows that.
 	CHPRoute func(*slipswitch.Route)
 
-	// Stores are where routes are kept and Router has them from. Changes are
-	// written to the first; /v1/status tells of each that has a Status. None:
-	// changes go to Router alone.
+	// Stores are the stores of Router's routes. Changes are written to the first.
+	// /v1/status shows each that has a method Status. Empty means that changes are
+	// made in Router alone.
 	Stores []Store
 
-	// Ready, if set, returns why no traffic should be sent here, or nil.
-	// Whatever it says, a Proxy that drains, or is Crowded, is not ready, nor
-	// is a gateway before each of Stores has been read once. The error's text is
-	// shown by /v1/status, not by /readyz.
+	// Ready, if set, returns nil, or why no traffic should be sent here. In any case
+	// a gateway is not ready before each of Stores has been read once, and while
+	// Proxy is Draining or Crowded. /v1/status shows the text of the error, /readyz
+	// does not.
 	Ready func() error
 
-	// Started is when the program began, for /v1/status. Zero: it is not told.
+	// Started is when the program started, for /v1/status. Zero means that it is not
+	// shown.
 	Started time.Time
 
-	// MaxBody is how many bytes the body of one route may have. Zero: 1 MiB.
+	// MaxBody is the greatest length of a request with one route, in bytes. Zero
+	// means 1 MiB.
 	MaxBody int64
 
-	// MaxBatch is how many bytes the body of a batch may have. Zero: 64 MiB.
+	// MaxBatch is the greatest length of a batch, in bytes. Zero means 64 MiB.
 	MaxBatch int64
 
-	// Logger is told of each change of routes, and of tunnels that are closed:
-	// who has asked for it, from where, and which version of the table it led
-	// to. Requests do not wait for it. Nil: slog.Default(); for silence give a
-	// logger on slog.DiscardHandler.
+	// Logger gets each change of routes and each closing of tunnels: the token's
+	// holder, the address, and the table's version after it. Requests do not wait
+	// for it. Nil means slog.Default(). To log nothing, set a logger of
+	// slog.DiscardHandler.
 	Logger *slog.Logger
 
 	writing struct { // to the store
@@ -138,7 +142,7 @@ func (h *Handler) maxBatch() int64 {
 // An endpoint answers a request, or returns what is wrong with it.
 type endpoint func(http.ResponseWriter, *http.Request) *problem
 
-// ServeHTTP answers every request, whatever it is.
+// ServeHTTP answers every request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	prepare(w, r)
 	if h.probed(w, r) {
