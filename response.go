@@ -10,9 +10,10 @@ import (
 	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
-// A responseWriter bounds how long a client may take nothing, flushes what the
-// server would hold back while the upstream pauses, and keeps what Middleware has
-// put in the header over an interim response, after which ReverseProxy clears it.
+// A responseWriter writes the response to a plain request. It bounds the time for
+// which the client reads nothing, flushes what the server has buffered when the
+// upstream pauses, and keeps the header of Middleware over an interim response,
+// after which ReverseProxy clears it.
 //
 // A write deadline that is set once and moved on would do for HTTP/1. HTTP/2
 // resets a stream at its write deadline even if nothing is to be written.
@@ -27,17 +28,17 @@ type responseWriter struct {
 	timeout time.Duration
 	stall   deadline.Timer
 
-	mu      sync.Mutex // of all that is written: the timer writes, too
-	status  int        // 0: the final header is not written
-	written int64
-	timer   *time.Timer // flushes what is held back; nil: nothing was yet
-	held    bool        // something may be
-	over    bool
+	mu       sync.Mutex // of all that is written: the timer writes, too
+	status   int        // 0: the final header is not written
+	written  int64
+	timer    *time.Timer // calls flushBuffered; nil until something was written
+	buffered bool        // the server may have bytes that it has not written
+	over     bool
 }
 
-// heldTime is how long the server may hold back what it buffers. A response that
-// comes without a pause is flushed so often, and one that comes at once is never.
-const heldTime = 5 * time.Millisecond
+// flushDelay is how long the server may buffer. A response that comes without a
+// pause is flushed this often, and one that comes at once never.
+const flushDelay = 5 * time.Millisecond
 
 func (p *Proxy) responseWriter(w http.ResponseWriter, r *http.Request, x *exchange) *responseWriter {
 	out := &responseWriter{ResponseWriter: w, proxy: p, x: x, timeout: x.match.options().stallTimeout(),
@@ -87,7 +88,7 @@ func (w *responseWriter) WriteHeader(status int) {
 	defer w.stall.Pause()
 	w.ResponseWriter.WriteHeader(status)
 	if !w.interim {
-		w.hold()
+		w.flushSoon()
 	}
 }
 
@@ -98,7 +99,7 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	defer w.stall.Pause()
 	n, err := w.ResponseWriter.Write(p)
 	w.written += int64(n)
-	w.hold()
+	w.flushSoon()
 	return n, err
 }
 
@@ -106,31 +107,31 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 func (w *responseWriter) FlushError() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.held = false
+	w.buffered = false
 	w.stall.Arm(w.timeout)
 	defer w.stall.Pause()
 	return flush(w.ResponseWriter)
 }
 
-// hold has what the server holds back flushed in time. The lock is held.
-func (w *responseWriter) hold() {
+// flushSoon has what the server buffers flushed after flushDelay. The lock is held.
+func (w *responseWriter) flushSoon() {
 	switch {
-	case w.held || w.over:
+	case w.buffered || w.over:
 		return
 	case w.timer == nil:
-		w.timer = time.AfterFunc(heldTime, w.flushHeld)
+		w.timer = time.AfterFunc(flushDelay, w.flushBuffered)
 	default:
-		w.timer.Reset(heldTime)
+		w.timer.Reset(flushDelay)
 	}
-	w.held = true
+	w.buffered = true
 }
 
-func (w *responseWriter) flushHeld() {
+func (w *responseWriter) flushBuffered() {
 	defer w.proxy.rescue("Flush of Middleware's http.ResponseWriter")
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.held && !w.over {
-		w.held = false
+	if w.buffered && !w.over {
+		w.buffered = false
 		w.stall.Arm(w.timeout)
 		defer w.stall.Pause()
 		flush(w.ResponseWriter)
@@ -168,10 +169,10 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// end has what the server has buffered written while it is watched. A response
-// that is so short that it has not begun is left to the server, which is still
-// to count its length; and one that Proxy.ErrorHandler has not written, to
-// whoever is in front of the Proxy.
+// end flushes what the server has buffered while the stall timeout still runs. It
+// leaves a response that is so short that it has not begun to the server, which
+// counts its length, and one that Proxy.ErrorHandler has not written to the
+// handler around the Proxy.
 func (w *responseWriter) end() {
 	w.release()
 	if w.written > 2048 {
