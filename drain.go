@@ -87,7 +87,8 @@ func (p *Proxy) Drain(filter func(*Tunnel) bool, window time.Duration, code uint
 // they have ended, and until their reports and what there was to log are handed
 // over. Their Why is [WhyShutdown]. As soon as Shutdown is called no tunnel is
 // opened: upgrades are answered with 503. Plain requests are left to
-// http.Server's Shutdown.
+// http.Server's Shutdown. Health checks and calls of Proxy.Resolver end when
+// Shutdown has returned and no request is in progress.
 //
 // The closes are evenly spread over three quarters of the time up to the
 // context's deadline, or 30 s if it has none, but at least ten a second: so the
@@ -98,7 +99,7 @@ func (p *Proxy) Drain(filter func(*Tunnel) bool, window time.Duration, code uint
 // second later.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.start.Do(p.init)
-	defer p.end()
+	defer p.endUnused()
 	empty := p.tunnels.close()
 	window := 30 * time.Second
 	if deadline, ok := ctx.Deadline(); ok {
@@ -127,6 +128,14 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	}
 	p.closeIdle()
 	return cut
+}
+
+// endUnused ends the Proxy's life as soon as no request is in progress.
+func (p *Proxy) endUnused() {
+	p.seats.mu.Lock()
+	defer p.seats.mu.Unlock()
+	p.seats.last = p.end
+	p.seats.endUnused()
 }
 
 // lastReports is how long Shutdown waits for reports when its time is over.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/slipswitch/slipswitch/internal/descriptor"
 	"github.com/slipswitch/slipswitch/internal/headers"
 	"github.com/slipswitch/slipswitch/internal/linger"
 )
@@ -24,7 +25,8 @@ import (
 //     body that has come with the head,
 //  2. nothing more is read for the upstream,
 //  3. the gateway takes over the connection, ends the answer and its own half,
-//  4. and reads, and drops, what comes until the client closes.
+//  4. and reads, and drops, what comes until the client closes, within bounds. If
+//     it does so for too many already, it closes at once.
 //
 // net/http would read up to 256 KiB before it lets the answer go, and close
 // within half a second after it.
@@ -34,7 +36,16 @@ const (
 	dropTimeout   = 5 * time.Second // between two reads
 	dropLife      = 30 * time.Second
 	dropBytes     = 256 << 20
+	maxDropping   = 1024 // connections at a time, or a 16th of the descriptors that there may be
 )
+
+// dropLimit returns for how many connections input may be dropped at a time.
+func dropLimit() int {
+	if all, ok := descriptor.Limit(); ok {
+		return min(maxDropping, max(1, all/16))
+	}
+	return maxDropping
+}
 
 // A clientBody is the body of a request, as the client sends it. Nobody may be
 // reading it any more when the handler returns: the server would wait for ever
@@ -105,6 +116,7 @@ func (b *clientBody) settle(controller *http.ResponseController) {
 // end with the answer. It stands below Middleware, which may answer, too.
 type earlyWriter struct {
 	http.ResponseWriter
+	proxy      *Proxy
 	request    *http.Request
 	controller *http.ResponseController // of the server's writer
 	body       *clientBody              // nil: none
@@ -120,12 +132,12 @@ type earlyWriter struct {
 
 // early returns the writer for a request, and for its body a wrapper, nil if it
 // has none. The writer is nil if the connection may go on in any case.
-func early(w http.ResponseWriter, r *http.Request) (*earlyWriter, *clientBody) {
+func (p *Proxy) early(w http.ResponseWriter, r *http.Request) (*earlyWriter, *clientBody) {
 	var body *clientBody
 	if r.Body != nil && r.Body != http.NoBody {
 		body = &clientBody{ReadCloser: r.Body}
 	}
-	e := &earlyWriter{ResponseWriter: w, request: r, controller: http.NewResponseController(w), body: body,
+	e := &earlyWriter{ResponseWriter: w, proxy: p, request: r, controller: http.NewResponseController(w), body: body,
 		frames: offersUpgrade(r.Header) || r.Method == http.MethodConnect, last: ambiguous(r)}
 	if r.ProtoMajor != 1 || body == nil && !e.frames && !e.last {
 		return nil, body
@@ -255,7 +267,10 @@ func (e *earlyWriter) finish() {
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		half.CloseWrite()
 	}
-	go drop(conn)
+	if !e.proxy.dropping.TryGo(func() error { drop(conn); return nil }) {
+		e.proxy.hits.note("dropping")
+		conn.Close()
+	}
 }
 
 // reset closes a connection so that nobody takes that for the end of what was sent.

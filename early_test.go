@@ -133,6 +133,48 @@ func TestRefusedUploadIsBounded(t *testing.T) {
 	}
 }
 
+// TestRefusedUploadsAreBounded: of clients that never stop sending only so many
+// are listened to, and the others' connections are closed at once.
+func TestRefusedUploadsAreBounded(t *testing.T) {
+	t.Parallel()
+	p := new(slipswitch.Proxy)
+	g := startGateway(t, p)
+	const most = 2
+	slipswitch.LimitDropping(p, most)
+	refused := func() *peer {
+		client := g.dial()
+		client.send(request("POST", "/none", "Content-Length: 1000000000"))
+		if a := client.answer("POST"); a.StatusCode != 404 || a.err != nil {
+			t.Errorf("got %s, %v; want 404", a.Status, a.err)
+		}
+		client.expectEOF()
+		return client
+	}
+	sends := func(client *peer) bool {
+		client.SetWriteDeadline(time.Now().Add(wait))
+		for range 100 {
+			if _, err := client.Write(make([]byte, 64<<10)); err != nil {
+				return false
+			}
+		}
+		return true
+	}
+	var polite []*peer
+	for range most {
+		polite = append(polite, refused())
+	}
+	if sends(refused()) || p.LimitsHit()["dropping"] != 1 {
+		t.Errorf("one more may send on; limits hit: %v", p.LimitsHit())
+	}
+	for _, client := range polite {
+		if !sends(client) {
+			t.Error("one of the first may not send on")
+		}
+		client.Close()
+	}
+	until(t, "there is room again", func() bool { return sends(refused()) })
+}
+
 // TestRefusedUploadOverTLS ends with a close_notify, then the same.
 func TestRefusedUploadOverTLS(t *testing.T) {
 	t.Parallel()

@@ -108,6 +108,12 @@ func Taken(p *Proxy) int {
 	return n
 }
 
+// LimitDropping bounds the connections whose input is dropped at a time; see early.go.
+func LimitDropping(p *Proxy, n int) {
+	p.start.Do(p.init)
+	p.dropping.SetLimit(n)
+}
+
 // Logged returns a channel that is closed when all that was logged so far is with
 // the Logger.
 func Logged(p *Proxy) <-chan struct{} { return p.journal.Done() }

@@ -43,6 +43,8 @@ func (h *hits) note(limit string) (tell bool) {
 //	waiting         requests, by Resolver.MaxWaiting
 //	waitingPerCall  requests, by Resolver.MaxWaitingPerCall
 //	bodyTimeout     requests, by Route.BodyTimeout
+//	dropping        connections of clients answered while they still sent, which were
+//	                closed at once since too many others were being read to their end
 //	reports         close reports that Proxy.TunnelClosed was not given
 //
 // A limit that was never reached is not in the map. Each is logged once in 10 s at

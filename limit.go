@@ -99,6 +99,13 @@ func (x *exchange) seat() seat {
 type seats struct {
 	mu                            sync.Mutex
 	requests, tunnels, handshakes tally
+	last                          func() // called when no request is in progress; nil: none
+}
+
+func (s *seats) endUnused() {
+	if s.last != nil && s.requests.all == 0 {
+		s.last()
+	}
 }
 
 // A tally counts seats of one kind against their limits.
@@ -181,6 +188,7 @@ func (p *Proxy) leave(at seat, t *tally) {
 	p.seats.mu.Lock()
 	defer p.seats.mu.Unlock()
 	t.add(at, -1)
+	p.seats.endUnused()
 }
 
 func count[K comparable](counts *map[K]int, key K, by int) {

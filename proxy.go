@@ -22,6 +22,7 @@ import (
 	"github.com/slipswitch/slipswitch/internal/journal"
 	"github.com/slipswitch/slipswitch/internal/linger"
 	"github.com/slipswitch/slipswitch/internal/splice"
+	"golang.org/x/sync/errgroup"
 )
 
 // A Proxy is an http.Handler that forwards each request to an upstream of the
@@ -148,13 +149,14 @@ type Proxy struct {
 	lingering  linger.Conns
 	picker     picker
 	sticky     []byte
-	life       context.Context // until Shutdown
+	life       context.Context // until Close, or no request is in progress after Shutdown
 	end        context.CancelFunc
 	engine     splice.Engine
 	tunnels    registry
 	seats      seats
 	hits       hits
 	reports    reports
+	dropping   errgroup.Group // what clients send that are answered already
 	failures   failures
 	journal    *journal.Journal
 }
@@ -186,7 +188,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	case errors.Is(err, ErrNoRoute) && p.Router.expected.Load() > 0:
 		err = &Error{Status: http.StatusServiceUnavailable, Reason: "the routes are not there yet", RetryAfter: time.Second, Err: errExpected}
 	}
-	e, body := early(w, r)
+	e, body := p.early(w, r)
 	if e == nil {
 		p.answer(w, r, body, match, err)
 		return
@@ -239,6 +241,7 @@ func (p *Proxy) init() {
 	p.seats.init(&p.Limits)
 	p.picker.proxy = p
 	p.picker.checking.SetLimit(maxChecking)
+	p.dropping.SetLimit(dropLimit())
 	p.sticky = p.stickyKey()
 	p.initDialer()
 	p.plain = p.reverseProxy()

@@ -37,9 +37,9 @@ type Resolver struct {
 	// route with the same captured values share one call, so its match has only
 	// what they have in common: its Path is the route's prefix.
 	//
-	// The context belongs to no request: it ends after Timeout, and with Shutdown
-	// or Close. The result is not kept. Resolve may be called concurrently for
-	// different routes and values.
+	// The context belongs to no request: it ends after Timeout, with Close, and
+	// after Shutdown as soon as no request is in progress. The result is not kept.
+	// Resolve may be called concurrently for different routes and values.
 	Resolve func(ctx context.Context, m Match) (Upstream, error)
 
 	// Timeout bounds a call. Zero means 30 s.

@@ -115,6 +115,43 @@ func TestResolverIsAskedOnce(t *testing.T) {
 	}
 }
 
+// TestResolverOutlivesShutdown: calls end when no request is in progress any more,
+// and not as soon as the tunnels are gone.
+func TestResolverOutlivesShutdown(t *testing.T) {
+	u := answering(t, ok("hello"))
+	release, called, ended := make(chan struct{}), make(chan struct{}, 2), make(chan struct{})
+	g, resolver := resolving(t, func(ctx context.Context, m slipswitch.Match) (slipswitch.Upstream, error) {
+		called <- struct{}{}
+		if m.Capture("1") == "left" {
+			<-ctx.Done()
+			close(ended)
+			return slipswitch.Upstream{}, ctx.Err()
+		}
+		select {
+		case <-release:
+		case <-ctx.Done():
+			t.Error("the call has ended with Shutdown")
+		}
+		return slipswitch.Upstream{URL: u.url}, nil
+	})
+	left, waits := g.dial(), g.dial()
+	left.send(request("GET", "/ws/left/"))
+	waits.send(request("GET", "/ws/waits/"))
+	for range 2 {
+		receive(t, "Resolve is called", called)
+	}
+	left.reset()
+	until(t, "one waits", func() bool { return resolver.Waiting() == 1 })
+	if err := g.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	close(release)
+	if a := waits.answer("GET"); a.body != "hello" {
+		t.Errorf("got %s %q", a.Status, a.body)
+	}
+	receive(t, "the call of nobody ends", ended)
+}
+
 // TestResolverOutlivesItsFirstClient: who leaves takes nothing from those who
 // wait on.
 func TestResolverOutlivesItsFirstClient(t *testing.T) {
@@ -334,8 +371,8 @@ func TestWaitingPage(t *testing.T) {
 	}
 }
 
-// TestResolverEndsWithShutdown: a call does not outlive the Proxy.
-func TestResolverEndsWithShutdown(t *testing.T) {
+// TestResolverEndsWithClose: a call does not outlive the Proxy.
+func TestResolverEndsWithClose(t *testing.T) {
 	ended := make(chan struct{})
 	g, resolver := resolving(t, func(ctx context.Context, _ slipswitch.Match) (slipswitch.Upstream, error) {
 		<-ctx.Done()
@@ -345,9 +382,7 @@ func TestResolverEndsWithShutdown(t *testing.T) {
 	client := g.dial()
 	client.send(request("GET", "/ws/a/"))
 	until(t, "it waits", func() bool { return resolver.Waiting() == 1 })
-	if err := g.Shutdown(t.Context()); err != nil {
-		t.Error(err)
-	}
+	g.Close()
 	receive(t, "the resolver's context ends", ended)
 	if a := client.answer("GET"); a.StatusCode != 502 {
 		t.Errorf("got %s; want 502", a.Status)
