@@ -2,6 +2,7 @@ package slipswitch
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha1"
 	"encoding/base64"
@@ -10,6 +11,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/textproto"
 	"slices"
 	"strings"
 	"sync"
@@ -30,6 +32,7 @@ type handshake struct {
 	conn       net.Conn
 	limit      io.LimitedReader // of what reader may read from conn
 	reader     *bufio.Reader
+	parser     *bufio.Reader // of one response's header, and what follows of a refusal
 	response   *http.Response
 	opened     bool // the connection belongs to a tunnel now
 }
@@ -42,8 +45,10 @@ var (
 // release gives back the reader, and parts with the connection unless a tunnel
 // has it.
 func (h *handshake) release(p *Proxy) {
-	h.reader.Reset(nil)
-	readers.Put(h.reader)
+	for _, r := range []*bufio.Reader{h.reader, h.parser} {
+		r.Reset(nil)
+		readers.Put(r)
+	}
 	if !h.opened {
 		h.candidates.end()
 		p.lingering.Add(h.conn, h.response != nil)
@@ -73,7 +78,7 @@ func (p *Proxy) shakeHands(r *http.Request, x *exchange, at seat) (*handshake, e
 		return nil, err
 	}
 	h.limit = io.LimitedReader{R: h.conn, N: maxHandshakeHeader}
-	h.reader = readers.Get().(*bufio.Reader)
+	h.reader, h.parser = readers.Get().(*bufio.Reader), readers.Get().(*bufio.Reader)
 	h.reader.Reset(&h.limit)
 	watch := context.AfterFunc(ctx, func() { h.conn.SetDeadline(time.Unix(1, 0)) })
 	err = h.ask(r, x)
@@ -108,16 +113,21 @@ func (h *handshake) ask(r *http.Request, x *exchange) error {
 		w.Reset(nil)
 		writers.Put(w)
 	}()
-	fmt.Fprintf(w, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n", r.Method, target, host, x.upgrade)
+	protocol := x.upgrade
+	if protocol != "websocket" {
+		protocol = x.offers[0] // as the client has spelt it
+	}
+	fmt.Fprintf(w, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n", r.Method, target, host, protocol)
 	header := r.Header.Clone()
 	x.match.options().outgoing(header, nil)
+	spell(header)
 	header.WriteSubset(w, framing)
 	w.WriteString("\r\n")
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	for range maxInterim + 1 {
-		response, err := http.ReadResponse(h.reader, r)
+		response, err := h.read(r)
 		if err != nil {
 			if h.limit.N <= 0 {
 				err = fmt.Errorf("the upstream's header is longer than %d bytes", maxHandshakeHeader)
@@ -130,6 +140,47 @@ func (h *handshake) ask(r *http.Request, x *exchange) error {
 		}
 	}
 	return fmt.Errorf("the upstream sent more than %d interim responses", maxInterim)
+}
+
+// read reads one response, up to what follows its header.
+func (h *handshake) read(r *http.Request) (*http.Response, error) {
+	var head []byte
+	for begun := false; ; {
+		line, err := h.reader.ReadSlice('\n')
+		head = append(head, line...)
+		if err != nil && err != bufio.ErrBufferFull {
+			return nil, err
+		}
+		whole := err == nil
+		if blank := len(bytes.TrimRight(line, "\r\n")) == 0; whole && begun && blank {
+			break
+		}
+		begun = whole
+	}
+	h.parser.Reset(io.MultiReader(bytes.NewReader(head), h.reader))
+	response, err := http.ReadResponse(h.parser, r)
+	if err != nil {
+		return nil, err
+	}
+	if response.Close && response.Header["Connection"] == nil { // net/http drops one that says close, with all that it names
+		_, fields, _ := bytes.Cut(head, []byte("\n"))
+		raw, _ := textproto.NewReader(bufio.NewReader(bytes.NewReader(fields))).ReadMIMEHeader()
+		if named := raw["Connection"]; named != nil {
+			response.Header["Connection"] = named
+		}
+	}
+	return response, nil
+}
+
+// spell spells the fields of a WebSocket handshake as RFC 6455 does: some peers
+// compare them so.
+func spell(header http.Header) {
+	for _, name := range [...]string{"Accept", "Extensions", "Key", "Protocol", "Version"} {
+		if values, ok := header["Sec-Websocket-"+name]; ok {
+			delete(header, "Sec-Websocket-"+name)
+			header["Sec-WebSocket-"+name] = values
+		}
+	}
 }
 
 // until lets what follows the header take as long as ctx does not end.

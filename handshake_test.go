@@ -36,8 +36,8 @@ func TestHandshakeReachesUpstream(t *testing.T) {
 	}
 	want := "GET /a?x=%zz HTTP/1.1\r\nHost: " + host + ":8443\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Cookie: a=b\r\nOrigin: https://" + host + ":8443\r\n" +
-		"Sec-Websocket-Extensions: permessage-deflate; client_max_window_bits\r\nSec-Websocket-Extensions: x-other\r\n" +
-		"Sec-Websocket-Key: " + key + "\r\nSec-Websocket-Protocol: chat, superchat\r\nSec-Websocket-Version: 13\r\nVia: 1.1 slipswitch\r\n" +
+		"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\nSec-WebSocket-Extensions: x-other\r\n" +
+		"Sec-WebSocket-Key: " + key + "\r\nSec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Version: 13\r\nVia: 1.1 slipswitch\r\n" +
 		"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Host: " + host + ":8443\r\nX-Forwarded-Port: 8443\r\nX-Forwarded-Proto: http\r\nX-Real-Ip: 127.0.0.1\r\n\r\n"
 	if got := u.only().head; got != want {
 		t.Errorf("the upstream received\n%s\nwant\n%s", got, want)
@@ -77,6 +77,7 @@ func TestRefusedUpgrade(t *testing.T) {
 		"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 5\r\nX-Refusal: 1\r\n\r\nlogin":                                         426,
 		"HTTP/1.1 503 Unavailable\r\nTransfer-Encoding: chunked\r\nRetry-After: 5\r\nX-Refusal: 1\r\n\r\n5\r\nlogin\r\n0\r\n\r\n": 503,
 		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: X-Drop\r\nX-Drop: 1\r\nX-Refusal: 1\r\n\r\nlogin":                    200,
+		"HTTP/1.1 401 No\r\nContent-Length: 5\r\nConnection: close, x-drop\r\nX-Drop: 1\r\nX-Refusal: 1\r\n\r\nlogin":             401,
 		"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 403 No\r\nContent-Length: 5\r\nX-Refusal: 1\r\n\r\nlogin":            403,
 	} {
 		reply <- refusal
@@ -180,6 +181,7 @@ func TestBadSwitches(t *testing.T) {
 func TestGoodSwitches(t *testing.T) {
 	for name, reply := range map[string]string{
 		"case":           "HTTP/1.1 101\r\nconnection: keep-alive, UPGRADE\r\nupgrade: WebSocket\r\nsec-websocket-accept: " + accept + "\r\n\r\n",
+		"close as well":  strings.Replace(switching("X-Hop: 1"), "Connection: Upgrade", "Connection: close, Upgrade, X-Hop", 1),
 		"interim before": strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", 8) + switching(),
 		"100 before":     "HTTP/1.1 100 Continue\r\n\r\n" + switching(),
 		"subprotocol":    switching("Sec-WebSocket-Protocol: superchat"),
@@ -190,7 +192,7 @@ func TestGoodSwitches(t *testing.T) {
 		u := answering(t, reply)
 		g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
 		a := g.do(handshake("/a", "Sec-WebSocket-Protocol: chat, superchat", "Sec-WebSocket-Extensions: x-one; q, x-two", "Expect: 100-continue"))
-		if a.StatusCode != 101 || a.Header.Get("Sec-Websocket-Accept") != accept || a.Header["Link"] != nil {
+		if a.StatusCode != 101 || a.Header.Get("Sec-Websocket-Accept") != accept || a.Header["Link"] != nil || a.Header["X-Hop"] != nil {
 			t.Errorf("%s: got %s", name, a.Status)
 		}
 	}

@@ -128,8 +128,6 @@ func (p *Proxy) mayUpgrade(w http.ResponseWriter, r *http.Request, x *exchange) 
 		return nil
 	case r.Method != http.MethodGet:
 		return badUpgrade("a method other than GET")
-	case len(x.offers) != 1 || !headers.EqualFold(x.offers[0], "websocket"):
-		return badUpgrade("more than one Upgrade")
 	case len(r.Header["Sec-Websocket-Version"]) > 1:
 		return badUpgrade("more than one Sec-WebSocket-Version")
 	case r.Header.Get("Sec-Websocket-Version") != "13":
@@ -234,6 +232,7 @@ func switchHead(added, upstream http.Header, protocol string) []byte {
 	delete(upstream, "Content-Length") // a 101 has no body (RFC 9110 §8.6)
 	var b strings.Builder
 	b.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + protocol + "\r\n")
+	spell(upstream)
 	upstream.Write(&b)
 	b.WriteString("\r\n")
 	return []byte(b.String())
