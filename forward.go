@@ -166,6 +166,11 @@ func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	}
 	r = r.WithContext(ctx)
 	body := r.Body
+	if _, said := r.Header["Idempotency-Key"]; !said && (r.Method == http.MethodPut || r.Method == http.MethodDelete) {
+		// A transport repeats it if a connection that was kept turns out to be closed
+		// (RFC 9110 §9.2.2). Without a value the field is not sent.
+		r.Header["Idempotency-Key"] = nil
+	}
 	host := route.upstreamHost(r.Host)
 	query, force := r.URL.RawQuery, r.URL.ForceQuery
 	response, err := try(candidates, func(t *target) (*http.Response, error) {

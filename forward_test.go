@@ -483,3 +483,48 @@ func TestBatchesAreSeenWhole(t *testing.T) {
 		t.Errorf("got %v", seen)
 	}
 }
+
+// TestStaleConnection: what may be repeated is, if the upstream has closed the
+// connection that it would have gone by (RFC 9110 §9.2.2).
+func TestStaleConnection(t *testing.T) {
+	for name, test := range map[string]struct {
+		raw    string
+		status int
+	}{
+		"GET":              {request("GET", "/"), 200},
+		"HEAD":             {request("HEAD", "/"), 200},
+		"OPTIONS":          {request("OPTIONS", "/"), 200},
+		"DELETE":           {request("DELETE", "/"), 200},
+		"PUT":              {request("PUT", "/", "Content-Length: 0"), 200},
+		"PUT, by its key":  {request("PUT", "/", "Content-Length: 0", "Idempotency-Key: 1"), 200},
+		"POST":             {request("POST", "/", "Content-Length: 0"), 502},
+		"PATCH":            {request("PATCH", "/", "Content-Length: 0"), 502},
+		"PUT with a body":  {request("PUT", "/", "Content-Length: 5") + "hello", 502},
+		"POST, by its key": {request("POST", "/", "Content-Length: 0", "Idempotency-Key: 1"), 200},
+		"PUT in chunks":    {request("PUT", "/", "Transfer-Encoding: chunked") + "0\r\n\r\n", 502},
+	} {
+		u := startScript(t, func(u *upstream, p *peer) bool {
+			for n := range 2 {
+				r, err := p.request()
+				if err != nil || n == 1 {
+					break // and closes
+				}
+				u.keep(r)
+				io.WriteString(p.TCPConn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			}
+			return false
+		})
+		g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
+		if a := g.get("/"); a.StatusCode != 200 {
+			t.Fatalf("got %s", a.Status)
+		}
+		if a := g.do(test.raw); a.StatusCode != test.status {
+			t.Errorf("%s: got %s; want %d", name, a.Status, test.status)
+		}
+		for _, r := range u.all() {
+			if strings.Contains(strings.ToLower(r.head), "idempotency-key") != strings.Contains(test.raw, "Idempotency-Key") && r.Method != "GET" {
+				t.Errorf("%s: the upstream received %q", name, r.head)
+			}
+		}
+	}
+}
