@@ -113,11 +113,7 @@ func (h *handshake) ask(r *http.Request, x *exchange) error {
 		w.Reset(nil)
 		writers.Put(w)
 	}()
-	protocol := x.upgrade
-	if protocol != "websocket" {
-		protocol = x.offers[0] // as the client has spelt it
-	}
-	fmt.Fprintf(w, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n", r.Method, target, host, protocol)
+	fmt.Fprintf(w, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n", r.Method, target, host, x.protocol())
 	header := r.Header.Clone()
 	x.match.options().outgoing(header, nil)
 	spell(header)

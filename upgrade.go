@@ -49,6 +49,15 @@ func upgradeProtocol(r *http.Request, route *Route) string {
 	return ""
 }
 
+// protocol returns the protocol that is asked for as the client has spelt it, but
+// for WebSocket, which some peers know in lower case only.
+func (x *exchange) protocol() string {
+	if x.upgrade == "websocket" {
+		return x.upgrade
+	}
+	return x.offers[0]
+}
+
 // hasParameter reports whether a query has a parameter, such as "a=1"; the empty
 // one is in none.
 func hasParameter(query, parameter string) bool {
@@ -186,7 +195,7 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 			p.tunnels.leave(t)
 		}
 	}()
-	head := switchHead(w.Header(), h.response.Header, x.upgrade)
+	head := switchHead(w.Header(), h.response.Header, x.protocol())
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		p.fail(w, r, &Error{Status: http.StatusNotImplemented, Reason: "upgrades are not possible here", Err: err})

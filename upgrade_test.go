@@ -193,10 +193,10 @@ func TestNamedProtocols(t *testing.T) {
 	g := startGateway(t, &slipswitch.Proxy{}, r)
 	for _, method := range []string{"GET", "POST"} {
 		a := g.do(request(method, "/a", "Connection: Upgrade", "Upgrade: X-RAW/1"))
-		if a.StatusCode != 101 || a.Header.Get("Upgrade") != "x-raw/1" {
+		if a.StatusCode != 101 || a.Header.Get("Upgrade") != "X-RAW/1" {
 			t.Errorf("%s: got %s %v", method, a.Status, a.Header)
 		}
-		if got := u.only(); got.Method != method || got.Header.Get("Upgrade") != "x-raw/1" {
+		if got := u.only(); got.Method != method || got.Header.Get("Upgrade") != "X-RAW/1" {
 			t.Errorf("the upstream received %q", got.head)
 		}
 	}
