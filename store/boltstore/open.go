@@ -51,11 +51,11 @@ var (
 
 var errClosed = fmt.Errorf("%w: boltstore: closed", store.ErrUnavailable)
 
-// A Store is an open file of routes. It is a [store.ActivityStore]: what Write
-// has acknowledged is on the disk, and survives a crash of the process and of
+// A Store is an open file of routes. It is a [store.ActivityStore]. When Write
+// returns, the changes are on the disk and survive a crash of the process and of
 // the machine. Batches that are written at the same time share their syncs.
 //
-// All methods may be called concurrently.
+// The methods may be called concurrently.
 type Store struct {
 	path string
 	db   *bolt.DB
@@ -68,9 +68,9 @@ type Store struct {
 	closed bool     // nothing more is queued
 }
 
-// Open opens a file, and makes it if there is none. Only one process can have
-// it open: while another has, for up to a second, Open waits, and then returns
-// ErrLocked. ErrCorrupt and ErrNewer leave the file as it is.
+// Open opens a file, or creates it. Only one process can have it open: if another
+// has, Open waits for up to a second, and then returns ErrLocked. ErrCorrupt and
+// ErrNewer leave the file as it is.
 func Open(path string) (*Store, error) {
 	_, statErr := os.Stat(path)
 	s := &Store{path: path, committing: make(chan struct{}, 1)}
@@ -102,9 +102,9 @@ func Open(path string) (*Store, error) {
 	return nil, fmt.Errorf("%w: %s", err, path)
 }
 
-// Close lets go of the file, so that another process can open it. Watches end,
-// and writes fail, with store.ErrUnavailable; a write that is on its way is
-// finished first. A second Close does nothing.
+// Close closes the file, so that another process can open it. Watches end, and
+// writes fail, with store.ErrUnavailable; a write that has begun is finished
+// first. A second Close does nothing.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	s.closed = true

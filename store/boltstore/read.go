@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Watch is as [store.Source] says.
+// Watch implements [store.Source].
 func (s *Store) Watch(ctx context.Context, from store.Position) iter.Seq2[store.Batch, error] {
 	return s.feed.Watch(ctx, from, s.full)
 }

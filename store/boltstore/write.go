@@ -24,10 +24,9 @@ type write struct {
 	done  chan struct{} // closed when it has a batch or an error
 }
 
-// Write is as [store.Store] says. A full disk is store.ErrUnavailable, too:
-// once there is space again, writes succeed. There is no limit on how large a
-// batch may be. When the context ends while the disk is busy with this very
-// batch, that is waited for.
+// Write implements [store.Store]. A full disk is store.ErrUnavailable, until there
+// is space again. A batch may have any size. If the context ends while the batch
+// is being written, Write waits for that.
 func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.Change) (revision uint64, err error) {
 	keys, err := store.Keys(changes)
 	if err != nil {
@@ -43,7 +42,7 @@ func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.C
 	return s.commit(ctx, &write{owner: owner, changes: changes, keys: keys, ids: ids, done: make(chan struct{})})
 }
 
-// Touch is as [store.ActivityStore] says.
+// Touch implements [store.ActivityStore].
 func (s *Store) Touch(ctx context.Context, activity ...store.LastUse) error {
 	_, err := s.commit(ctx, &write{activity: activity, done: make(chan struct{})})
 	return err

@@ -48,11 +48,11 @@ func (s *Store) revoke(id clientv3.LeaseID) {
 	s.Client.Revoke(ctx, id)
 }
 
-// Register keeps routes in the store for as long as the context lives: for a
-// workspace's agent, whose routes shall go when it dies. They are bound to a
-// lease of so many seconds, at least; if the contact was lost for longer, they
-// are written again. When the context ends, they are deleted, and its error is
-// returned. Any other error is about the routes, and returned at once.
+// Register keeps routes in the store until the context ends: for the agent of a
+// workspace, whose routes end with it. The routes are bound to a lease of at least
+// ttl. If contact is lost for longer, they are written again. When the context
+// ends, Register deletes them and returns its error. Any other error is that of a
+// route, and is returned at once.
 func (s *Store) Register(ctx context.Context, ttl time.Duration, owner string, routes ...slipswitch.Route) error {
 	changes := make([]slipswitch.Change, len(routes))
 	for i := range routes {
@@ -85,7 +85,7 @@ func (s *Store) register(ctx context.Context, ttl time.Duration, owner string, c
 	return nil
 }
 
-// WriteFor is as [store.LeaseStore] says. The routes are bound to a lease, which
+// WriteFor implements [store.LeaseStore]. The routes are bound to a lease, which
 // lasts for whole seconds. To write them again as they are only renews it.
 func (s *Store) WriteFor(ctx context.Context, ttl time.Duration, owner string, changes ...slipswitch.Change) (revision uint64, err error) {
 	if i := slices.IndexFunc(changes, func(c slipswitch.Change) bool { return c.Put == nil }); i >= 0 || len(changes) == 0 {

@@ -18,7 +18,7 @@ import (
 // seconds.
 const gatewayTTL = 10
 
-// Confirm is as [store.SharedStore] says.
+// Confirm implements [store.SharedStore].
 func (s *Store) Confirm(ctx context.Context, revision uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout())
 	defer cancel()
@@ -26,7 +26,7 @@ func (s *Store) Confirm(ctx context.Context, revision uint64) error {
 	return s.failure(err)
 }
 
-// WaitAll is as [store.SharedStore] says. A gateway that is out of contact
+// WaitAll implements [store.SharedStore]. A gateway that is out of contact
 // counts for 10 s.
 func (s *Store) WaitAll(ctx context.Context, revision uint64) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -72,7 +72,7 @@ func (s *Store) names(gateways map[string]bool) string {
 	return strings.Join(keys, ", ")
 }
 
-// Join is as [store.SharedStore] says. What revision the gateway has is written
+// Join implements [store.SharedStore]. What revision the gateway has is written
 // only when somebody waits for it.
 func (s *Store) Join(ctx context.Context, gateway string, revisions <-chan uint64) error {
 	ctx, cancel := context.WithCancel(ctx)

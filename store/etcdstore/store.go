@@ -43,47 +43,47 @@ const (
 )
 
 // A Store is a prefix of an etcd cluster's keys. It is a [store.SharedStore],
-// a [store.ActivityStore] and a [store.LeaseStore]. Only Client is required; the
-// fields must not be changed once it is used, and all methods may be called
+// a [store.ActivityStore] and a [store.LeaseStore]. Only Client is required. The
+// fields must not be changed after the first call. The methods may be called
 // concurrently.
 //
-// A batch is one transaction. Servers take 128 operations in one by default,
-// and 1.5 MiB: that is 127 routes to change or delete. What is more is
-// store.ErrTooLarge. A put of what stands there as it is counts for nothing, so
-// that all routes may be put again and again; nor does a deletion of nothing.
+// A batch is one transaction. By default servers accept 128 operations and 1.5 MiB
+// in one: 127 routes to change or delete. A larger batch is store.ErrTooLarge. A
+// put of an equal route does not count, so that all routes can be put again and
+// again, nor does a deletion of a route that is not there.
 //
-// A cluster that is restored to a lower revision is noticed by whoever watches it,
-// or comes back to it while its revision is lower. One that comes back later can
-// only tell if the backup was restored with etcdutl's --bump-revision and
-// --mark-compacted: use them.
+// A watch notices that the cluster was restored to a lower revision, if it is
+// connected, or reconnects while the revision still is lower. A watch that
+// reconnects later notices only if the backup was restored with etcdutl's
+// --bump-revision and --mark-compacted: use them.
 //
-// Access is the cluster's matter: a gateway needs to read and write the prefix,
-// one that never writes routes only to read it, and somebody who registers
-// routes only to write below routes/.
+// Permissions are set in the cluster. A gateway must read and write the prefix. A
+// gateway that never writes routes must only read it. A program that registers
+// routes must only write below routes/.
 type Store struct {
 	Client *clientv3.Client
 
-	// Prefix is in front of all keys. Empty: "/slipswitch/".
+	// Prefix is the prefix of all keys. Empty means "/slipswitch/".
 	Prefix string
 
-	// MaxOps is how many operations the servers take in a transaction, their
-	// --max-txn-ops. Zero: 128.
+	// MaxOps is the greatest number of operations in a transaction: the servers'
+	// --max-txn-ops. Zero means 128.
 	MaxOps int
 
-	// Timeout is how long the cluster may take to answer. Zero: 5 s.
+	// Timeout bounds the wait for an answer of the cluster. Zero means 5 s.
 	Timeout time.Duration
 
-	// Check is how often a watch asks the cluster whether it is still what it
-	// was. Zero: 3 s.
+	// Check is the time between two checks of a watch that the cluster has not been
+	// replaced or restored. Zero means 3 s.
 	Check time.Duration
 }
 
-// Dial returns a store on a client of its own. In the configuration, Endpoints
-// is required, TLS, Username and Password are what the cluster wants. What
-// concerns connections and is zero is set so that a dead one is known within
-// 6 s, and a member that is back is found within 2 s; nothing is logged unless
-// there is a logger. Dial does not wait for the cluster. Endpoints must be all
-// secure or all not: a password is sent to whichever answers.
+// Dial returns a store on a client of its own. In the configuration, Endpoints is
+// required; TLS, Username and Password are those of the cluster. Zero keepalive
+// and backoff settings are set so that a dead connection is found within 6 s, and
+// a member that is back within 2 s. Without a Logger nothing is logged. Dial does
+// not wait for the cluster. Endpoints must be all https or all http, as the
+// password is sent to any of them.
 func Dial(config clientv3.Config) (*Store, error) {
 	secure := func(endpoint string) bool {
 		return strings.HasPrefix(endpoint, "https://") || strings.HasPrefix(endpoint, "unixs://")

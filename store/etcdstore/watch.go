@@ -34,7 +34,7 @@ type watch struct {
 	term uint64 // the latest raft term seen
 }
 
-// Watch is as [store.Source] says. A revision that the cluster has compacted
+// Watch implements [store.Source]. A revision that the cluster has compacted
 // away is answered with a full batch.
 func (s *Store) Watch(ctx context.Context, from store.Position) iter.Seq2[store.Batch, error] {
 	return func(yield func(store.Batch, error) bool) {

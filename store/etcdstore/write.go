@@ -13,8 +13,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Write is as [store.Store] says. Of several changes to one key the last is
-// made. A route that was bound to a lease is not any more.
+// Write implements [store.Store]. Of several changes to one key it makes the last.
+// It removes a route's lease.
 func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.Change) (revision uint64, err error) {
 	return s.write(ctx, owner, changes, clientv3.NoLease)
 }
@@ -105,7 +105,7 @@ func (s *Store) read(ctx context.Context, keys []string) (map[string]*mvccpb.Key
 	return standing, nil
 }
 
-// Touch is as [store.ActivityStore] says. It takes a transaction for each 60
+// Touch implements [store.ActivityStore]. It takes a transaction for each 60
 // routes or so.
 func (s *Store) Touch(ctx context.Context, activity ...store.LastUse) error {
 	for some := range slices.Chunk(activity, max(s.maxOps()/2, 1)) {

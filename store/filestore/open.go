@@ -23,10 +23,10 @@ const (
 
 var errClosed = fmt.Errorf("%w: filestore: closed", store.ErrUnavailable)
 
-// A Store is a directory of route files: all in it that end in .json, .yaml or
-// .yml and do not begin with a dot. Each holds a list of routes, or an object
-// with the list as "routes" and their "owner". A route may have an "owner" of
-// its own. Unknown fields are errors.
+// A Store is a directory of route files: those whose names end in .json, .yaml or
+// .yml and do not begin with a dot. A file has a list of routes, or an object with
+// the list as "routes" and their "owner". A route may have an "owner" of its own.
+// Unknown fields are errors.
 //
 //	owner: team-a
 //	routes:
@@ -34,17 +34,17 @@ var errClosed = fmt.Errorf("%w: filestore: closed", store.ErrUnavailable)
 //	  upstreams: [http://10.0.0.7:8888]
 //	  idleTimeout: 120s
 //
-// Files are regular files of at most 1 MiB each; a symbolic link must stay in
-// the directory, as those of a mounted ConfigMap do, whose files change all at
-// once. A file that cannot be read, or is wrong anywhere, keeps the routes that
-// it last had, and is in quarantine with its name and line; what it holds is
-// never told. A key that several files claim for one owner is the first
-// file's, by name. Between owners, too, the files' order decides.
+// Files are regular files of at most 1 MiB each. A symbolic link must stay in the
+// directory, as in a mounted ConfigMap, whose files change all at once. A file that
+// cannot be read, or has any error, keeps the routes that it last had, and is
+// quarantined with its name and line; its content is never shown. If several files
+// have a key of one owner, the first by name wins. If several owners have a key,
+// the file order decides, too.
 //
-// Write keeps routes in the file written.json; others it does not touch. It is
-// not a store for many routes, nor for many writes: each rewrites the file.
+// Write keeps routes in the file [Written], and changes no other file. Each write
+// rewrites that file, so it is not for many routes or writes.
 //
-// All methods may be called concurrently. Revisions count from Open on.
+// The methods may be called concurrently. Revisions count from Open on.
 type Store struct {
 	path string
 	feed store.Feed
@@ -88,7 +88,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Watch is as [store.Source] says. Every change is told as a full batch.
+// Watch implements [store.Source]. Every change is told as a full batch.
 func (s *Store) Watch(ctx context.Context, from store.Position) iter.Seq2[store.Batch, error] {
 	return s.feed.Watch(ctx, from, s.full)
 }

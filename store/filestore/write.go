@@ -22,12 +22,12 @@ const Written = "written.json"
 
 const temporary = ".written.json.new-" // what new files' names begin with: hidden, until one takes the other's place
 
-// Write is as [store.Store] says: the file is synced to the disk, and then takes
-// the place of the one before. A route that stands in another file is
-// store.ErrReadOnly; more than fits into one file is store.ErrTooLarge. While the
-// file is broken, writes are store.ErrUnavailable.
+// Write implements [store.Store]. The new file is synced to the disk, and then
+// replaces the old one. A change of a route in another file is store.ErrReadOnly,
+// and more routes than fit into the file are store.ErrTooLarge. While the file is
+// invalid, writes are store.ErrUnavailable.
 //
-// Several processes may write to a directory, where its file system has locks.
+// Several processes may write to one directory if its file system has locks.
 func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.Change) (revision uint64, err error) {
 	keys, err := store.Keys(changes)
 	if err != nil {
