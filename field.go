@@ -20,15 +20,15 @@ import (
 
 // A FieldError says what is wrong with one field of a route or key.
 type FieldError struct {
-	Field string `json:"field"` // by its JSON name, from the outermost on: "upstreams[0].weight"
-	Value string `json:"value"` // the beginning of it, as JSON or as text; may be secret
-	Want  string `json:"want"`  // what would be right: "must …"
+	Field string `json:"field"` // the path of its JSON names: "upstreams[0].weight"
+	Value string `json:"value"` // its beginning, as JSON or as text; may be secret
+	Want  string `json:"want"`  // "must …"
 }
 
 func (e *FieldError) Error() string { return fmt.Sprintf("%s %.64q %s", e.Field, e.Value, e.Want) }
 
-// FieldErrors are what is wrong with the JSON of a route or key, or the first 16
-// of that, in the order of the fields' names.
+// FieldErrors are the errors in the JSON of a route or key, at most the first 16, in
+// the order of the fields' names.
 type FieldErrors []*FieldError
 
 func (e FieldErrors) Error() string { return "slipswitch: " + joinErrors(e.Unwrap()) }

@@ -126,10 +126,11 @@ type Route struct {
 	// not re-arm IdleTimeout. A change applies to open tunnels. Zero means no pings.
 	PingEvery time.Duration `json:"-"`
 
-	// AckTimeout ends a tunnel when the machine at one side has acknowledged nothing
-	// for so long of what was sent to it: it has vanished. A peer that is there but
-	// does not read is not ended; StallTimeout bounds that. Only on Linux, and for
-	// tunnels that are opened from now on. At least 4 s. Zero means 1 min.
+	// AckTimeout bounds the time for which the machine at one side of a tunnel
+	// acknowledges nothing of what was sent to it, as it has vanished: at least 4 s.
+	// It does not end a tunnel to a peer that only does not read; StallTimeout bounds
+	// that. It works on Linux. A change applies to tunnels opened later. Zero means
+	// 1 min.
 	AckTimeout time.Duration `json:"-"`
 
 	// LifeTimeout bounds the time for which a tunnel is open. Zero means no limit.

@@ -210,9 +210,9 @@ func lastLabel(name string) string {
 // captured are values that came with a request.
 type captured struct{ segment, label, port string }
 
-// Capture returns what the request has for "1", "host.1" or "port" of the
-// route's templates, and "" for what they do not capture. The port is "" if the
-// request names none and so gets the first of the list.
+// Capture returns the value that the route's templates capture of the request: name
+// is "1", "host.1" or "port". It returns "" for a name that they do not have, and
+// for the port of a request without one, which gets the first of the list.
 func (m Match) Capture(name string) string {
 	values, err := m.values()
 	if err != nil {

@@ -40,7 +40,7 @@ func isBelow(path, above string) bool {
 }
 
 // isForWholeHost reports whether a field, in canonical spelling, would have an
-// effect on all of the host, or on a server in front of the gateway.
+// effect on all of the host, or on a server before the gateway.
 func isForWholeHost(name string) bool {
 	switch name {
 	case "Clear-Site-Data", "Strict-Transport-Security", "Nel", "Report-To", "Alt-Svc", "X-Sendfile":
@@ -130,7 +130,7 @@ func isWithin(path, prefix string) bool {
 	return ok && path != "" && (rest == "" || strings.IndexByte("/?#", rest[0]) >= 0)
 }
 
-// restoreLocation puts the prefix back in front of a Location that is the
+// restoreLocation puts the prefix back before a Location that is the
 // upstream's own, and takes the upstream's address out of it.
 func (x *exchange) restoreLocation(header http.Header, prefix string, t *target) {
 	if said := header["Location"]; len(said) == 1 {
