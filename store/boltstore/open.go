@@ -19,13 +19,13 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// The file is bbolt's, with three buckets:
+// The file is a bbolt database with three buckets:
 //
-//	slipswitch  format (1), identity, revision, order: of the last first put
+//	slipswitch  format (1), identity, revision, order (of the latest first put)
 //	routes      owner NUL key → order of its first put (8 bytes), the route as JSON
 //	activity    owner NUL key → unix nanoseconds (8 bytes)
 //
-// A key in it is Key.String, which holds no NUL. Numbers are big-endian.
+// A key is Key.String, which has no NUL. Numbers are big-endian.
 var (
 	metaBucket     = []byte("slipswitch")
 	routesBucket   = []byte("routes")
@@ -39,14 +39,14 @@ var (
 
 const format = 1
 
-// lockWait is how long Open waits for another process to let go of the file.
+// lockWait is how long Open waits while another process has the file open.
 const lockWait = time.Second
 
 // Errors of Open. They are wrapped by ones that name the file.
 var (
 	ErrLocked  = errors.New("boltstore: another process has the file open")
-	ErrCorrupt = errors.New("boltstore: the file is damaged, or no routes file")
-	ErrNewer   = errors.New("boltstore: the file is of a later version")
+	ErrCorrupt = errors.New("boltstore: the file is damaged, or not a routes file")
+	ErrNewer   = errors.New("boltstore: the file was written by a later version")
 )
 
 var errClosed = fmt.Errorf("%w: boltstore: closed", store.ErrUnavailable)
@@ -61,7 +61,7 @@ type Store struct {
 	db   *bolt.DB
 	feed store.Feed
 
-	committing chan struct{} // of length 1, a lock: held by whoever commits
+	committing chan struct{} // of length 1, a lock: held by the goroutine that commits
 
 	mu     sync.Mutex
 	queue  []*write // that wait to be committed
@@ -117,8 +117,7 @@ func (s *Store) Close() error {
 	return err
 }
 
-// load reads all of the file once, which shows damage, and makes a new file
-// ready.
+// load reads the whole file once, which shows damage, and initialises a new file.
 func (s *Store) load() error {
 	var at store.Position
 	fresh := false
@@ -188,19 +187,19 @@ func create(tx *bolt.Tx, identity string) error {
 		meta.Put(orderKey, bytes8(0)))
 }
 
-// position returns where the file is.
+// position returns the position of the file.
 func position(tx *bolt.Tx) store.Position {
 	meta := tx.Bucket(metaBucket)
 	return store.Position{Identity: string(meta.Get(identityKey)), Revision: number(meta.Get(revisionKey))}
 }
 
-// A damage is what bbolt does when it finds a page that cannot be.
+// A damage is the panic of bbolt at a page that cannot be valid.
 type damage struct{ found any }
 
 func (d *damage) Error() string { return fmt.Sprint(d.found) }
 
-// guard runs a function that reads a file which may be damaged: what bbolt
-// panics about, and pages that are not there, are errors.
+// guard runs a function that reads a file which may be damaged. It turns bbolt's
+// panics, and faults at missing pages, into errors.
 func guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -217,8 +216,8 @@ func isDamage(err error) bool {
 		errors.Is(err, bolterrors.ErrVersionMismatch) || errors.Is(err, bolterrors.ErrInvalidMapping) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// failure wraps why the file could not be read or written. Not all errors name
-// the file, and those that do name it twice, then.
+// failure wraps an error of reading or writing the file. Not all of bbolt's
+// errors name the file; those that do then name it twice.
 func (s *Store) failure(err error) error {
 	if pathErr, ok := errors.AsType[*os.PathError](err); ok {
 		err = pathErr.Err
@@ -226,7 +225,7 @@ func (s *Store) failure(err error) error {
 	return fmt.Errorf("%w: boltstore: %s: %w", store.ErrUnavailable, s.path, err)
 }
 
-// syncDir makes a new file's name last. Some systems cannot, nor need to.
+// syncDir makes a new file's name durable. Some systems cannot, and need not.
 func syncDir(path string) {
 	if dir, err := os.Open(path); err == nil {
 		dir.Sync()

@@ -20,7 +20,7 @@ func (s *Store) Watch(ctx context.Context, from store.Position) iter.Seq2[store.
 	return s.feed.Watch(ctx, from, s.full)
 }
 
-// full returns a batch of all that the file has.
+// full returns a batch of everything in the file.
 func (s *Store) full() (b store.Batch, err error) {
 	err = guard(func() error {
 		return s.db.View(func(tx *bolt.Tx) error {
@@ -51,11 +51,11 @@ func (s *Store) full() (b store.Batch, err error) {
 	return b, nil
 }
 
-// A record is one of the file's, as long as the transaction lasts.
+// A record is one of the file. It is valid as long as the transaction.
 type record struct{ id, value []byte }
 
 // decode returns the entries of records, in their order. It takes half of the
-// time in which a gateway with many routes starts, so all cores take part.
+// time in which a gateway with many routes starts, so it uses all cores.
 func decode(records []record) ([]store.Entry, error) {
 	entries := make([]store.Entry, len(records))
 	share := len(records)/runtime.GOMAXPROCS(0) + 1

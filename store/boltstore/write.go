@@ -19,8 +19,8 @@ type write struct {
 	ids      [][]byte         // of their records
 	activity []store.LastUse
 
-	batch store.Batch   // what has come of it
-	err   error         // why nothing has
+	batch store.Batch   // the result
+	err   error         // or why there is none
 	done  chan struct{} // closed when it has a batch or an error
 }
 
@@ -48,9 +48,9 @@ func (s *Store) Touch(ctx context.Context, activity ...store.LastUse) error {
 	return err
 }
 
-// commit queues a write, and returns when it is on the disk. Whoever finds the
-// file free commits all that is queued; a goroutine that did nothing else would
-// cost each write two changes of threads, a tenth of its time.
+// commit queues a write, and returns when it is on the disk. The goroutine that
+// finds the file free commits everything that is queued. A goroutine for commits
+// alone would cost each write two thread switches, a tenth of its time.
 func (s *Store) commit(ctx context.Context, w *write) (revision uint64, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, s.failure(err)
@@ -64,12 +64,12 @@ func (s *Store) commit(ctx context.Context, w *write) (revision uint64, err erro
 	s.mu.Unlock()
 	select {
 	case s.committing <- struct{}{}:
-		s.commitQueued() // w, too, unless another has
+		s.commitQueued() // w, too, unless another goroutine has
 		<-s.committing
 		<-w.done
 	case <-w.done:
 	case <-ctx.Done():
-		s.mu.Lock() // nobody may make it later
+		s.mu.Lock() // no goroutine may commit it later
 		i := slices.Index(s.queue, w)
 		if i >= 0 {
 			s.queue = slices.Delete(s.queue, i, i+1)
@@ -78,13 +78,12 @@ func (s *Store) commit(ctx context.Context, w *write) (revision uint64, err erro
 		if i >= 0 {
 			return 0, s.failure(ctx.Err())
 		}
-		<-w.done // somebody is making it
+		<-w.done // another goroutine is committing it
 	}
 	return w.batch.Revision, w.err
 }
 
-// commitQueued commits whatever is queued, all at once. The caller holds
-// committing.
+// commitQueued commits all queued writes at once. The caller holds committing.
 func (s *Store) commitQueued() {
 	s.mu.Lock()
 	writes := s.queue
@@ -95,9 +94,9 @@ func (s *Store) commitQueued() {
 	}
 }
 
-// commitTogether makes one transaction of some writes, and tells those who
-// wait. A write that is wrong is left out. The transaction has synced data and
-// meta page to the disk when it returns.
+// commitTogether makes one transaction of some writes, and wakes their callers.
+// An invalid write is left out. When the transaction returns it has synced data
+// and meta page to the disk.
 func (s *Store) commitTogether(writes []*write) {
 	err := guard(func() error {
 		return s.db.Update(func(tx *bolt.Tx) error {
@@ -123,8 +122,8 @@ func (s *Store) commitTogether(writes []*write) {
 	}
 }
 
-// restate is called after a failed commit. Should that have reached the disk
-// all the same, watches are told what is there now.
+// restate is called after a failed commit, which may have reached the disk all
+// the same. It sends watches what the file has now.
 func (s *Store) restate() {
 	if b, err := s.full(); err == nil && b.Position != s.feed.Position() {
 		s.feed.Publish(b)
@@ -180,7 +179,7 @@ func (w *write) apply(tx *bolt.Tx) (store.Batch, error) {
 	return b, nil
 }
 
-// must panics, which undoes the transaction: with keys and values as small as
+// must panics, which rolls the transaction back. With keys and values as small as
 // these, bbolt's Put and Delete do not fail in a sound file.
 func must(err error) {
 	if err != nil {

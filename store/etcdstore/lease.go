@@ -17,7 +17,7 @@ import (
 // A leased is a lease that is kept alive until its context ends.
 type leased struct {
 	id   clientv3.LeaseID
-	lost <-chan struct{} // closed when it is not kept alive any more
+	lost <-chan struct{} // closed when it is no longer kept alive
 }
 
 func (s *Store) lease(ctx context.Context, seconds int64) (leased, error) {
@@ -40,8 +40,8 @@ func (s *Store) lease(ctx context.Context, seconds int64) (leased, error) {
 	return leased{response.ID, lost}, nil
 }
 
-// revoke ends a lease, and what is bound to it, now rather than when it runs
-// out, if the cluster can be reached.
+// revoke ends a lease, and deletes the keys bound to it, at once rather than when
+// it runs out, if the cluster can be reached.
 func (s *Store) revoke(id clientv3.LeaseID) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -89,7 +89,7 @@ func (s *Store) register(ctx context.Context, ttl time.Duration, owner string, c
 // lasts for whole seconds. To write them again as they are only renews it.
 func (s *Store) WriteFor(ctx context.Context, ttl time.Duration, owner string, changes ...slipswitch.Change) (revision uint64, err error) {
 	if i := slices.IndexFunc(changes, func(c slipswitch.Change) bool { return c.Put == nil }); i >= 0 || len(changes) == 0 {
-		return 0, fmt.Errorf("etcdstore: change %d must be a put: only routes last for a time", max(i, 0))
+		return 0, fmt.Errorf("etcdstore: change %d must be a put: a deletion has no lease", max(i, 0))
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout())
 	defer cancel()
@@ -101,14 +101,14 @@ func (s *Store) WriteFor(ctx context.Context, ttl time.Duration, owner string, c
 		return 0, s.failure(err)
 	}
 	if revision, err = s.write(ctx, owner, changes, granted.ID); err != nil && !errors.Is(err, store.ErrUnavailable) {
-		s.revoke(granted.ID) // else the write may have been made
+		s.revoke(granted.ID) // after ErrUnavailable the write may have been made
 	}
 	return revision, err
 }
 
-// renew renews the lease of routes that stand as they shall, all of one lease
-// of so many seconds. It returns the revision that has them, or 0 if there is
-// nothing to renew.
+// renew renews the lease of routes that already stand as they shall, if all have
+// one lease of so many seconds. It returns the revision that has them, or 0 if
+// there is nothing to renew.
 func (s *Store) renew(ctx context.Context, seconds int64, owner string, changes []slipswitch.Change) (revision uint64, err error) {
 	keys, err := store.Keys(changes)
 	if err != nil {
@@ -145,11 +145,11 @@ func (s *Store) renew(ctx context.Context, seconds int64, owner string, changes 
 	return revision, nil
 }
 
-// stands reports whether a route is kept as it is.
+// stands reports whether a route is stored as it is.
 func stands(kv *mvccpb.KeyValue, route *slipswitch.Route) (bool, error) {
 	value, err := store.Encode(route, kv.GetValue())
 	return kv != nil && string(kv.Value) == string(value), err
 }
 
-// seconds is a lease's time: whole seconds, one at least.
+// seconds returns the time of a lease: whole seconds, at least one.
 func seconds(ttl time.Duration) int64 { return max(int64((ttl+time.Second-1)/time.Second), 1) }

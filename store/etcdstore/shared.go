@@ -14,8 +14,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// gatewayTTL is how long a gateway that is out of contact counts as alive, in
-// seconds.
+// gatewayTTL is the time in seconds for which a gateway that is out of contact
+// counts as alive.
 const gatewayTTL = 10
 
 // Confirm implements [store.SharedStore].
@@ -57,7 +57,7 @@ func (s *Store) WaitAll(ctx context.Context, revision uint64) error {
 		case <-lease.lost:
 			return s.failure(errors.New("lost contact"))
 		case <-ctx.Done():
-			return fmt.Errorf("%w: these gateways have not got revision %d yet: %s", ctx.Err(), revision, s.names(behind))
+			return fmt.Errorf("%w: these gateways do not have revision %d yet: %s", ctx.Err(), revision, s.names(behind))
 		}
 	}
 	return nil
@@ -92,7 +92,7 @@ func (s *Store) Join(ctx context.Context, gateway string, revisions <-chan uint6
 	if err := s.put(ctx, gatewaysDir+gateway, told, lease.id); err != nil {
 		return err
 	}
-	wanted := make(map[string]uint64) // by those who wait
+	wanted := make(map[string]uint64) // by waiter
 	changes, err := s.list(ctx, waitsDir, func(key string, revision uint64, gone bool) {
 		if wanted[key] = revision; gone {
 			delete(wanted, key)
@@ -135,8 +135,8 @@ func (s *Store) put(ctx context.Context, key string, revision uint64, lease clie
 	return s.failure(err)
 }
 
-// list calls back for each key of a directory that there is, and returns a
-// channel of functions that do so for what changes.
+// list calls back for each existing key of a directory, and returns a channel of
+// functions that do so for later changes.
 func (s *Store) list(ctx context.Context, dir string, key func(key string, revision uint64, gone bool)) (<-chan func() error, error) {
 	get, cancel := context.WithTimeout(ctx, s.timeout())
 	defer cancel()

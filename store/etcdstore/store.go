@@ -19,17 +19,17 @@ import (
 	"google.golang.org/grpc/backoff"
 )
 
-// The keys, all behind the prefix:
+// The keys, all after the prefix:
 //
 //	routes/OWNER/KEY          the route as JSON; KEY is Key.String
-//	routes/OWNER/KEY active   when it was last used
+//	routes/OWNER/KEY active   when the route was last used
 //	routes.last               written with every batch, so that each has an event
 //	routes.confirmed          the revision up to which deletions are confirmed
 //	gateways/NAME             the revision that the gateway had when last asked; leased
-//	waits/ID                  a revision that somebody waits for all to have; leased
+//	waits/ID                  a revision that a WaitAll waits for; leased
 //
-// OWNER is percent-encoded. A canonical key holds no space, so that what is
-// active stands right behind its route, and one range covers both.
+// OWNER is percent-encoded. A canonical key has no space, so the "active" key
+// comes right after its route, and one range covers both.
 const (
 	routesDir    = "routes/"
 	lastKey      = "routes.last"
@@ -154,7 +154,7 @@ func (s *Store) routeKey(owner string, key slipswitch.Key) string {
 	return s.prefix() + routesDir + url.PathEscape(owner) + "/" + key.String()
 }
 
-// parseKey takes a key below routes/ apart.
+// parseKey parses a key below routes/.
 func (s *Store) parseKey(etcdKey string) (owner string, key slipswitch.Key, active bool, err error) {
 	rest, _ := strings.CutPrefix(etcdKey, s.prefix()+routesDir)
 	owner, rest, ok := strings.Cut(rest, "/")
@@ -174,14 +174,14 @@ func (s *Store) parseKey(etcdKey string) (owner string, key slipswitch.Key, acti
 	return owner, key, active, nil
 }
 
-// failure wraps what a request failed of. What the client says does not always
-// tell where.
+// failure wraps the error of a request. The client's own errors do not always
+// name the server.
 func (s *Store) failure(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
-		return fmt.Errorf("%w: etcd: %w: divide it", store.ErrTooLarge, err)
+		return fmt.Errorf("%w: etcd: %w: divide the batch", store.ErrTooLarge, err)
 	}
 	return fmt.Errorf("%w: etcd at %s: %w", store.ErrUnavailable, strings.Join(s.Client.Endpoints(), ", "), err)
 }

@@ -17,17 +17,18 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// page is how many keys are read at once.
+// page is the number of keys that are read at once.
 const page = 2000
 
-// timeLayout is that of activity: of one width, so that it sorts.
+// timeLayout is the layout of times of use. It has a fixed width, so that they
+// sort.
 const timeLayout = "2006-01-02T15:04:05.000000000Z"
 
-// A watch is one run of Watch. The client goes on with an etcd watch through
-// reconnects without a word, even to a cluster that was restored to before the
-// revision it waits for. So the cluster is asked every few seconds what it is
-// and how far, and then, if it is further than the watch, the watch is asked:
-// either answer is the heartbeat.
+// A watch is one run of Watch. The client silently continues an etcd watch across
+// reconnects, even to a cluster that was restored to before the revision that the
+// watch waits for. So every few seconds the watch asks the cluster for its
+// identity and revision. If the cluster is ahead, it then asks the etcd watch for
+// its progress. Either answer is a heartbeat.
 type watch struct {
 	*Store
 	at   store.Position
@@ -46,7 +47,7 @@ func (s *Store) Watch(ctx context.Context, from store.Position) iter.Seq2[store.
 	}
 }
 
-// run yields until that says no more, and returns why it ends otherwise.
+// run yields batches until yield returns false. Otherwise it returns why it ends.
 func (w *watch) run(ctx context.Context, from store.Position, yield func(store.Batch) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -76,7 +77,7 @@ func (w *watch) run(ctx context.Context, from store.Position, yield func(store.B
 	}
 }
 
-// follow yields what changes from where the watch is.
+// follow yields the changes after the position of the watch.
 func (w *watch) follow(ctx context.Context, yield func(store.Batch) bool) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
@@ -118,8 +119,8 @@ func (w *watch) follow(ctx context.Context, yield func(store.Batch) bool) error 
 			if err := w.same(a.head); err != nil {
 				return err
 			}
-			// To a watch for what is to come, etcd tells no progress: but then
-			// there was none.
+			// etcd reports no progress to a watch from a future revision,
+			// but then there was none.
 			if uint64(a.head.Revision) == w.at.Revision {
 				if !yield(store.Batch{Position: w.at}) {
 					return nil
@@ -133,7 +134,7 @@ func (w *watch) follow(ctx context.Context, yield func(store.Batch) bool) error 
 	}
 }
 
-// batch returns what a response of the watch says.
+// batch returns the batch for a response of the watch.
 func (w *watch) batch(response clientv3.WatchResponse) (store.Batch, error) {
 	if err := response.Err(); err != nil {
 		return store.Batch{}, w.failure(err)
@@ -153,9 +154,9 @@ func (w *watch) batch(response clientv3.WatchResponse) (store.Batch, error) {
 	return b, nil
 }
 
-// same returns an error unless the cluster is the one it was, and not behind
-// what it has said before. (What a watch's responses say is no proof: they come
-// from one member, which may lag.)
+// same returns an error unless the cluster is the same as before, and not behind
+// an earlier answer. (The responses of a watch prove nothing: they come from one
+// member, which may lag.)
 func (w *watch) same(head *etcdserverpb.ResponseHeader) error {
 	now := w.position(head)
 	switch {
@@ -174,7 +175,7 @@ func (w *watch) replaced(by string) error {
 	return w.failure(fmt.Errorf("another cluster, %s, has taken the place of %s", by, w.at.Identity))
 }
 
-// head asks the cluster, not one member alone, where it is.
+// head asks the cluster, and not just one member, for its revision.
 func (s *Store) head(ctx context.Context) (*etcdserverpb.ResponseHeader, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout())
 	defer cancel()
@@ -189,7 +190,7 @@ func (s *Store) position(head *etcdserverpb.ResponseHeader) store.Position {
 	return store.Position{Identity: fmt.Sprintf("%x%s", head.ClusterId, s.prefix()), Revision: uint64(head.Revision)}
 }
 
-// full returns all that there is, at one revision.
+// full returns all keys at one revision, as a full batch.
 func (s *Store) full(ctx context.Context) (store.Batch, error) {
 	for {
 		b, err := s.pages(ctx)
@@ -199,7 +200,7 @@ func (s *Store) full(ctx context.Context) (store.Batch, error) {
 	}
 }
 
-// pages reads all keys, page by page. The revision may be compacted meanwhile.
+// pages reads all keys, page by page. Meanwhile the revision may be compacted.
 func (s *Store) pages(ctx context.Context) (store.Batch, error) {
 	var all []*mvccpb.KeyValue
 	b := store.Batch{Full: true}
@@ -231,7 +232,7 @@ func (s *Store) page(ctx context.Context, from, end string, revision int64) (*cl
 	return s.Client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(page), clientv3.WithRev(revision))
 }
 
-// add adds what a key says to a batch.
+// add adds the entry for a key to a batch.
 func (s *Store) add(b *store.Batch, kv *mvccpb.KeyValue, deleted bool) {
 	etcdKey := string(kv.Key)
 	switch etcdKey {
@@ -239,7 +240,7 @@ func (s *Store) add(b *store.Batch, kv *mvccpb.KeyValue, deleted bool) {
 		return
 	case s.prefix() + confirmedKey:
 		revision, err := strconv.ParseUint(string(kv.Value), 10, 64)
-		if err == nil && revision <= uint64(kv.ModRevision) { // or it is another cluster's
+		if err == nil && revision <= uint64(kv.ModRevision) { // a later one is another cluster's
 			b.Confirmed = max(b.Confirmed, revision)
 		}
 		return

@@ -19,10 +19,10 @@ func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.C
 	return s.write(ctx, owner, changes, clientv3.NoLease)
 }
 
-// write reads what stands, for the fields that this version does not know, and
-// changes what is to be otherwise in one transaction, if that still stands so.
-// What is as it shall be needs no part in it: who changes that meanwhile, and
-// nothing else of the batch, has changed it after this batch.
+// write reads the stored routes, whose fields this version may not know, and
+// makes all changes in one transaction, if those routes are still the same. A
+// change that is already made is left out: if another client changes that route
+// meanwhile, it has done so after this batch.
 func (s *Store) write(ctx context.Context, owner string, changes []slipswitch.Change, lease clientv3.LeaseID) (revision uint64, err error) {
 	keys, err := store.Keys(changes)
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *Store) write(ctx context.Context, owner string, changes []slipswitch.Ch
 			unchanged = append(unchanged, stands)
 		}
 		if n := len(ops); n > s.maxOps() {
-			return 0, fmt.Errorf("%w: to change %d routes needs %d operations; the servers take %d: divide it", store.ErrTooLarge, n-1, n, s.maxOps())
+			return 0, fmt.Errorf("%w: to change %d routes needs %d operations; the servers accept %d: divide the batch", store.ErrTooLarge, n-1, n, s.maxOps())
 		}
 		response, err := s.Client.Txn(ctx).If(unchanged...).Then(ops...).Commit()
 		if err != nil {
@@ -79,8 +79,8 @@ func (s *Store) write(ctx context.Context, owner string, changes []slipswitch.Ch
 	}
 }
 
-// read returns what stands at the keys, at one revision. What is not there has
-// a nil value.
+// read returns the values at the keys, at one revision. A missing key has a nil
+// value.
 func (s *Store) read(ctx context.Context, keys []string) (map[string]*mvccpb.KeyValue, error) {
 	standing := make(map[string]*mvccpb.KeyValue, len(keys))
 	var revision int64 // 0: now
@@ -142,7 +142,7 @@ func (s *Store) touch(ctx context.Context, activity []store.LastUse) error {
 			if route == nil || string(standing[active].GetValue()) >= value {
 				continue
 			}
-			unchanged = append(unchanged, // and it ends with the route's lease, if that has one
+			unchanged = append(unchanged, // it ends with the route's lease, if there is one
 				clientv3.Compare(clientv3.CreateRevision(key), "=", route.CreateRevision),
 				clientv3.Compare(clientv3.ModRevision(active), "=", standing[active].GetModRevision()))
 			ops = append(ops, clientv3.OpPut(active, value, clientv3.WithLease(clientv3.LeaseID(route.Lease))))

@@ -10,13 +10,12 @@ import (
 	"time"
 )
 
-// lock waits until no other process, nor Store, writes to a directory. Until
-// unlock is called none does. It returns nil where the file system has no such
-// locks.
+// lock waits until no other process or Store writes to a directory, and keeps
+// others from writing until unlock is called. It returns nil if the file system
+// has no such locks.
 //
-// The lock is the directory's own: a file for it would have to stay for ever. It
-// ends with the process. Waiting asks again and again, since flock itself cannot
-// be told to give up.
+// The directory itself is locked, as a lock file would have to stay for ever. The
+// lock ends with the process. lock polls, since flock cannot be interrupted.
 func lock(ctx context.Context, path string) (unlock func(), err error) {
 	dir, err := os.Open(path)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package filestore takes routes from the JSON and YAML files of a directory,
-// and watches them.
+// Package filestore reads routes from the JSON and YAML files of a directory, and
+// watches them.
 package filestore
 
 import (
@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	settle = 50 * time.Millisecond // files that are being changed are read when nothing has changed for so long,
+	settle = 50 * time.Millisecond // files are read once nothing has changed for so long,
 	hurry  = time.Second           // but not later than that
-	rescan = store.Heartbeat       // and all the same so often: some file systems do not tell
+	rescan = store.Heartbeat       // and anyway this often: some file systems report no changes
 )
 
 var errClosed = fmt.Errorf("%w: filestore: closed", store.ErrUnavailable)
@@ -52,14 +52,14 @@ type Store struct {
 	mu      sync.Mutex // of scans and writes
 	root    *os.Root
 	files   map[string]*file
-	entries []store.Entry // of the last scan that has changed something
-	left    []string      // new files of writers, which are writing or were killed
+	entries []store.Entry // of the last scan that found a change
+	left    []string      // temporary files of writers that are writing or were killed
 
 	stop    context.CancelFunc
 	stopped chan struct{}
 }
 
-// Open begins to watch a directory, which must be there.
+// Open starts to watch a directory, which must exist.
 func Open(path string) (*Store, error) {
 	s := &Store{path: path, files: make(map[string]*file), stopped: make(chan struct{})}
 	s.feed.Start(store.Position{Identity: rand.Text()})
@@ -110,7 +110,7 @@ func (s *Store) follow(ctx context.Context, watcher *fsnotify.Watcher) {
 		select {
 		case <-watcher.Events:
 			s.settle(ctx, watcher)
-		case <-watcher.Errors: // events were lost, maybe
+		case <-watcher.Errors: // events may have been lost
 		case <-ticker.C:
 		case <-ctx.Done():
 			return
@@ -121,7 +121,7 @@ func (s *Store) follow(ctx context.Context, watcher *fsnotify.Watcher) {
 	}
 }
 
-// settle waits until no more events come.
+// settle waits until no more events arrive.
 func (s *Store) settle(ctx context.Context, watcher *fsnotify.Watcher) {
 	late := time.NewTimer(hurry)
 	defer late.Stop()
@@ -141,15 +141,15 @@ func (s *Store) settle(ctx context.Context, watcher *fsnotify.Watcher) {
 	}
 }
 
-// rescan scans, and has the watcher follow a directory that has taken the
-// watched one's place. The lock is held.
+// rescan scans, and if another directory has replaced the watched one, makes the
+// watcher follow it. The lock is held.
 func (s *Store) rescan(watcher *fsnotify.Watcher) {
 	was := s.root
 	err := s.scanLocked()
 	if s.root != was {
 		watcher.Remove(s.path)
 		watcher.Add(s.path)
-		err = s.scanLocked() // what has changed before
+		err = s.scanLocked() // changes from before
 	}
 	s.feed.Fail(err)
 }

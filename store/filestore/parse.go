@@ -11,7 +11,7 @@ import (
 )
 
 // parse reads a file of routes: a list of them, or an object with the list as
-// "routes" and, maybe, their "owner". Each route may name its own "owner".
+// "routes" and, optionally, their "owner". Each route may have its own "owner".
 func parse(name string, data []byte) (entries []store.Entry, err error) {
 	var v value
 	if path.Ext(name) == ".json" {
@@ -70,7 +70,7 @@ func routes(name string, v value) ([]store.Entry, error) {
 	return entries, nil
 }
 
-// route reads one route. Whether it makes sense is for the router to say.
+// route reads one route. The router checks whether it is valid.
 func route(owner string, v value) (e store.Entry, err error) {
 	if v.kind != object {
 		return e, faultAt(v.line, "", "must be a route here")

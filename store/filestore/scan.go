@@ -20,16 +20,16 @@ const (
 	maxFiles = 10_000
 )
 
-// A file is one of the directory as it was last read.
+// A file is a file of the directory as it was last read.
 type file struct {
 	hash [sha256.Size]byte
-	good []store.Entry // of when it was last good
-	err  error         // what is wrong with it since
+	good []store.Entry // of the last time that it was valid
+	err  error         // why it is invalid now
 }
 
-// scanLocked reads the directory, and tells the watches if something has
-// changed. Its error means that the directory cannot be read: then all stays as
-// it is. The lock is held.
+// scanLocked reads the directory, and publishes a batch if something has changed.
+// Its error means that the directory cannot be read; then nothing changes. The
+// lock is held.
 func (s *Store) scanLocked() error {
 	if err := s.reopen(); err != nil {
 		return s.unavailable(err)
@@ -42,7 +42,7 @@ func (s *Store) scanLocked() error {
 			return s.unavailable(err)
 		}
 		if s.version() == version {
-			break // or some files are from before a swap and some from behind it
+			break // otherwise some files may be from before a swap, and some from after it
 		}
 	}
 	entries := merge(files)
@@ -56,7 +56,7 @@ func (s *Store) scanLocked() error {
 	return nil
 }
 
-// reopen opens the directory, anew if another has taken its place.
+// reopen opens the directory, again if another has replaced it.
 func (s *Store) reopen() error {
 	if s.root != nil {
 		was, err := s.root.Stat(".")
@@ -76,8 +76,8 @@ func (s *Store) reopen() error {
 	return err
 }
 
-// version names the files of a ConfigMap: they are links through ..data, which
-// is replaced when they change.
+// version returns the target of ..data, through which the files of a ConfigMap
+// are linked. It is replaced when they change.
 func (s *Store) version() string {
 	target, _ := s.root.Readlink("..data")
 	return target
@@ -126,7 +126,7 @@ func (s *Store) readFile(name string) *file {
 	data, err := s.content(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, statErr := s.root.Lstat(name); statErr != nil {
-			return nil // and not a link to nowhere
+			return nil // it is not even a dangling link
 		}
 	}
 	if err != nil {
@@ -143,7 +143,7 @@ func (s *Store) readFile(name string) *file {
 	return &file{hash: hash, good: entries}
 }
 
-// plain takes the path out of an error, which names it twice else.
+// plain removes the path from an error, which would name it twice.
 func plain(err error) error {
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		return pathErr.Err
@@ -171,8 +171,8 @@ func (s *Store) content(name string) ([]byte, error) {
 	return data, err
 }
 
-// merge returns the entries of all files, with errors for files that are wrong
-// and for keys that are claimed twice.
+// merge returns the entries of all files, with errors for invalid files and for
+// keys that several files have.
 func merge(files map[string]*file) (entries []store.Entry) {
 	type claim struct {
 		owner string
@@ -207,7 +207,7 @@ func sortedNames(files map[string]*file) []string {
 	return names
 }
 
-// sameEntry reports whether two entries say the same.
+// sameEntry reports whether two entries are equal.
 func sameEntry(a, b store.Entry) bool {
 	if a.Owner != b.Owner || a.Key != b.Key || a.Where != b.Where || (a.Err == nil) != (b.Err == nil) || (a.Route == nil) != (b.Route == nil) {
 		return false

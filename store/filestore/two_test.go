@@ -92,7 +92,7 @@ func TestTwoWriters(t *testing.T) {
 }
 
 // A file that is broken keeps its last good routes, and is written to again as
-// soon as it is mended, with what stands in it then.
+// soon as it is repaired, with what stands in it then.
 func TestWrittenFileMended(t *testing.T) {
 	r := newRig(t)
 	put := func(path string) error {
@@ -104,7 +104,7 @@ func TestWrittenFileMended(t *testing.T) {
 	}
 	r.write(filestore.Written, `{"routes":[{"path":"/b"`)
 	r.want([]string{":/a=1"}, []string{filestore.Written})
-	if err := put("/c"); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "mend it") {
+	if err := put("/c"); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "repair the file") {
 		t.Errorf("got %v; want ErrUnavailable, and what to do", err)
 	}
 	r.want([]string{":/a=1"}, []string{filestore.Written})

@@ -40,8 +40,8 @@ type member struct {
 	value value
 }
 
-// A fault is what is wrong with a file. It never says what the file holds: a
-// file that was never meant to be read here must not get into a log.
+// A fault is an error in a file. It never quotes the file: a file that was never
+// meant to be read here must not get into a log.
 type fault struct {
 	line  int    // 0: unknown
 	field string // "": none
@@ -86,7 +86,7 @@ func (v value) appendJSON(b []byte) []byte {
 	return append(b, v.scalar...)
 }
 
-// add adds a member that must not be there yet.
+// add adds a member. A duplicate is an error.
 func (v *value) add(m member) error {
 	if v.names[m.name] {
 		return faultAt(m.line, m.name, "is there twice")
@@ -182,8 +182,8 @@ func (p *jsonParser) value(depth int) (value, error) {
 	return v, err
 }
 
-// parseYAML reads a YAML file. Aliases, which can make much of little, and tags
-// are refused.
+// parseYAML reads a YAML file. It refuses tags, and aliases, which can expand a
+// small file into a huge one.
 func parseYAML(data []byte) (value, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document, second yaml.Node
@@ -260,8 +260,8 @@ func yamlScalar(n *yaml.Node) (json.RawMessage, error) {
 	return encoded, nil
 }
 
-// yamlReason takes an error of the YAML package apart, "yaml: line 3: reason":
-// it has no other form. A reason that quotes the file is left out.
+// yamlReason extracts the reason from an error of the YAML package, which always
+// has the form "yaml: line 3: reason". A reason that quotes the file is left out.
 func yamlReason(err error) (line int, reason string) {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	if place, rest, ok := strings.Cut(text, ": "); ok && strings.HasPrefix(place, "line ") {

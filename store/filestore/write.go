@@ -20,7 +20,7 @@ import (
 // Written is the file in which Write keeps routes.
 const Written = "written.json"
 
-const temporary = ".written.json.new-" // what new files' names begin with: hidden, until one takes the other's place
+const temporary = ".written.json.new-" // prefix of new files: hidden until one replaces written.json
 
 // Write implements [store.Store]. The new file is synced to the disk, and then
 // replaces the old one. A change of a route in another file is store.ErrReadOnly,
@@ -51,7 +51,7 @@ func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.C
 	if err := ctx.Err(); err != nil {
 		return 0, s.unavailable(err)
 	}
-	if err := s.scanLocked(); err != nil { // somebody may have changed the file
+	if err := s.scanLocked(); err != nil { // the file may have changed
 		return 0, err
 	}
 	if unlock != nil {
@@ -79,12 +79,12 @@ func (s *Store) Write(ctx context.Context, owner string, changes ...slipswitch.C
 	return s.feed.Position().Revision, nil
 }
 
-// changed returns what the file will hold.
+// changed returns the entries of the file after the changes.
 func (s *Store) changed(owner string, keys []slipswitch.Key, changes []slipswitch.Change) ([]store.Entry, error) {
 	var entries []store.Entry
 	if f := s.files[Written]; f != nil {
 		if f.err != nil {
-			return nil, fmt.Errorf("%w: mend it first: %w", store.ErrUnavailable, f.err)
+			return nil, fmt.Errorf("%w: repair the file first: %w", store.ErrUnavailable, f.err)
 		}
 		entries = slices.Clone(f.good)
 	}
@@ -110,7 +110,7 @@ func (s *Store) changed(owner string, keys []slipswitch.Key, changes []slipswitc
 	return entries, nil
 }
 
-// encode writes one route a line.
+// encode returns the routes as JSON, one in each line.
 func encode(entries []store.Entry) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteString(`{"routes":[`)
@@ -136,7 +136,8 @@ func encode(entries []store.Entry) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// sweep removes what killed writers have left. The directory is locked.
+// sweep removes temporary files that killed writers have left. The directory is
+// locked.
 func (s *Store) sweep() {
 	for _, name := range s.left {
 		s.root.Remove(name)
@@ -144,9 +145,9 @@ func (s *Store) sweep() {
 	s.left = nil
 }
 
-// replace puts a new file in the place of the old one.
+// replace replaces the file with a new one.
 func (s *Store) replace(data []byte) error {
-	name := temporary + rand.Text() // of nobody else, be there locks or not
+	name := temporary + rand.Text() // unique, even without locks
 	err := func() error {
 		f, err := s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
@@ -161,7 +162,7 @@ func (s *Store) replace(data []byte) error {
 	switch {
 	case err == nil:
 		if dir, err := s.root.Open("."); err == nil {
-			dir.Sync() // some systems cannot, nor need to
+			dir.Sync() // some systems cannot, and need not
 			dir.Close()
 		}
 		return nil

@@ -13,8 +13,8 @@ import (
 	"github.com/slipswitch/slipswitch/store"
 )
 
-// A restarted is a source whose store may be closed, and another take its place.
-// It always begins at the beginning, so that what was planted is seen.
+// A restarted is a source whose store may be closed and replaced. It always
+// starts with a full batch, so that planted values are seen.
 type restarted struct {
 	mu sync.Mutex
 	store.Store
@@ -32,8 +32,8 @@ func (r *restarted) replace(by store.Store) {
 	r.Store = by
 }
 
-// testFaults is one gateway that lives through all that a store may do to it,
-// with 100 WebSockets, which see nothing.
+// testFaults runs one gateway through all faults of a store, with 100 WebSockets
+// that must notice none.
 func testFaults(t *testing.T, s Subject) {
 	st := open(t, s)
 	sockets := NewSockets(t)
@@ -47,7 +47,7 @@ func testFaults(t *testing.T, s Subject) {
 	g.wait(revision)
 	sockets.Open(g.Router, 100)
 
-	// A key that another owner claims.
+	// A key that another owner has, too.
 	g.wait(write(t, st, "other", put("/001", 2), put("/mine", 2)))
 	g.has("/001", ":/001=up-1", "/mine", "other:/mine=up-2")
 
@@ -82,7 +82,8 @@ func testFaults(t *testing.T, s Subject) {
 		g.until(func() bool { return g.at("/006") == ":/006=up-2" })
 	}
 
-	// Most routes vanish at once: they are held, and what is new is not.
+	// Most routes vanish at once: their deletions are held, and new routes are
+	// not.
 	changes = nil
 	for i := 10; i < 110; i++ {
 		changes = append(changes, del(fmt.Sprintf("/%03d", i)))
@@ -103,7 +104,7 @@ func testFaults(t *testing.T, s Subject) {
 	}
 }
 
-// at returns what stands at a path, or nothing.
+// at returns the route at a path as text. Empty means that there is none.
 func (g *gateway) at(path string) string {
 	e, ok := g.Router.Table().At(slipswitch.Key{Path: path})
 	if !ok {
@@ -112,7 +113,7 @@ func (g *gateway) at(path string) string {
 	return text(e)
 }
 
-// has checks what stands at paths, each with the text that is wanted behind it.
+// has checks the routes at paths. Each path is followed by the wanted text.
 func (g *gateway) has(pathsAndTexts ...string) {
 	g.t.Helper()
 	for pair := range slices.Chunk(pathsAndTexts, 2) {
@@ -130,8 +131,8 @@ func (g *gateway) all() (all []string) {
 	return all
 }
 
-// until waits for a state, and looks again whenever there is a new status, and
-// every now and then.
+// until waits for a state. It checks after each new status, and from time to
+// time.
 func (g *gateway) until(state func() bool) {
 	g.t.Helper()
 	for deadline := time.Now().Add(patience); !state(); {

@@ -167,7 +167,7 @@ func testReopen(t *testing.T, s Subject) {
 		t.Errorf("opened again, the store has %+v; want what it had, %+v", after, before)
 	}
 	f := follow(t, st, before.Position)
-	f.has = map[string]string{"z:/b": "up-1", "a:/b": "up-2"} // or it begins anew
+	f.has = map[string]string{"z:/b": "up-1", "a:/b": "up-2"} // a full batch also brings it
 	write(t, st, "z", put("/b", 3))
 	f.until("z:/b=up-3", func() bool { return f.has["z:/b"] == "up-3" })
 	f.want("a:/b=up-2", "z:/b=up-3")
@@ -247,14 +247,14 @@ func testUnreadable(t *testing.T, s Subject) {
 		t.Errorf("in quarantine are %+v; want /b and /c", quarantined)
 	}
 	g.wait(write(t, st, "", put("/b", 3), del("/c")))
-	g.until(func() bool { return g.at("/b") == ":/b=up-3" }) // as it was the first
+	g.until(func() bool { return g.at("/b") == ":/b=up-3" }) // it was put first
 	g.want(":/a=up-1", ":/b=up-3", "other:/b=up-2")
 	if got := g.Status().Quarantined; len(got) > 0 {
 		t.Errorf("in quarantine are %+v; want none", got)
 	}
 }
 
-// A later version's fields are no error, and a put of this one keeps them.
+// Fields of a later version are no error, and a put of this version keeps them.
 func testUnknown(t *testing.T, s Subject) {
 	if s.Plant == nil {
 		t.Skip("nothing can be planted in the store")

@@ -15,9 +15,8 @@ import (
 )
 
 // Sockets opens WebSockets through a proxy with the router, and lets each send
-// and receive until the test ends. Each failure fails the test: whatever
-// befalls a store, they must see nothing. The route for them is the caller's
-// to put, before: path "/sockets", to the upstream that upstream returns.
+// and receive until the test ends. A WebSocket that fails fails the test: no
+// fault of a store may reach it. The caller must put Route before Open.
 type Sockets struct {
 	Upstream string // its URL
 
@@ -25,7 +24,7 @@ type Sockets struct {
 	echo *httptest.Server
 }
 
-// NewSockets starts what the sockets lead to.
+// NewSockets starts the upstream of the sockets.
 func NewSockets(t *testing.T) *Sockets {
 	s := &Sockets{t: t}
 	s.echo = httptest.NewServer(http.HandlerFunc(echo))
@@ -34,7 +33,7 @@ func NewSockets(t *testing.T) *Sockets {
 	return s
 }
 
-// Route is what leads to them.
+// Route returns the route for the sockets, at the path /sockets.
 func (s *Sockets) Route() slipswitch.Route {
 	return slipswitch.Route{Path: "/sockets", Upstreams: slipswitch.To(s.Upstream)}
 }
@@ -82,7 +81,7 @@ func (s *Sockets) Open(router *slipswitch.Router, n int) {
 	}
 }
 
-// talk sends a message ten times a second, and expects it back.
+// talk sends ten messages a second, and expects each back.
 func (s *Sockets) talk(ctx context.Context, c *websocket.Conn, i int) {
 	defer c.CloseNow()
 	tick := time.NewTicker(100 * time.Millisecond)

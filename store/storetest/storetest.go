@@ -1,4 +1,4 @@
-// Package storetest tests that a store keeps its promises, faults included.
+// Package storetest checks that a store keeps its promises, also during faults.
 package storetest
 
 import (
@@ -16,26 +16,27 @@ import (
 	"github.com/slipswitch/slipswitch/store"
 )
 
-// patience is how long anything may take that should happen soon.
+// patience is how long a test waits for something that should happen soon.
 const patience = 20 * time.Second
 
-// A Subject is one empty store to be tested.
+// A Subject is an empty store to be tested.
 type Subject struct {
-	// Open opens the store. If the store is an io.Closer, it is closed and
-	// opened again, and must then have all that it has acknowledged.
+	// Open opens the store. A store that is an io.Closer is closed and opened
+	// again, and must then have everything that it has acknowledged.
 	Open func(t *testing.T) store.Store
 
-	// Volatile stores keep nothing when they are closed.
+	// Volatile means that the store loses its routes when it is closed.
 	Volatile bool
 
-	// Plant replaces, while the store is closed, what it keeps for a route that
-	// it has with another value. Nil: that cannot be.
+	// Plant replaces the stored value of a route while the store is closed. Nil
+	// means that this is impossible.
 	Plant func(t *testing.T, owner string, key slipswitch.Key, value string)
 
-	// Peek returns, while the store is closed, what it keeps for a route.
+	// Peek returns the stored value of a route while the store is closed.
 	Peek func(t *testing.T, owner string, key slipswitch.Key) string
 
-	// Cut cuts the open store off from what keeps its routes. Nil: nothing can.
+	// Cut cuts the open store off from its server or files, until heal is called.
+	// Nil means that this is impossible.
 	Cut func(t *testing.T) (heal func())
 }
 
@@ -84,7 +85,8 @@ func closeStore(t *testing.T, s store.Store) {
 	}
 }
 
-// A route is one in short: its upstream's host tells one version from another.
+// route returns a route at the path; the host of its upstream tells one version
+// from another.
 func route(path string, version int) slipswitch.Route {
 	return slipswitch.Route{Path: path, Upstreams: slipswitch.To(fmt.Sprint("http://up-", version))}
 }
@@ -123,18 +125,18 @@ func first(t *testing.T, s store.Store, from store.Position) store.Batch {
 	panic("unreachable")
 }
 
-// A follower is a watch that keeps what it has been told, and checks that this
-// is as promised.
+// A follower is a watch that applies all batches, and checks that they are as
+// promised.
 type follower struct {
 	t     *testing.T
 	has   map[string]string // upstreams by owner and key
 	at    store.Position
 	fulls int
 	steps chan func() // closed when the watch has ended
-	ended chan error  // and how
+	ended chan error  // with this error
 }
 
-// follow begins a watch that the test reads at its own pace, by wait.
+// follow starts a watch that the test reads at its own pace, by wait.
 func follow(t *testing.T, s store.Store, from store.Position) *follower {
 	ctx, cancel := context.WithCancel(t.Context())
 	f := &follower{t: t, has: make(map[string]string), at: from, steps: make(chan func()), ended: make(chan error, 1)}
@@ -164,7 +166,7 @@ func (f *follower) read(ctx context.Context, s store.Store, from store.Position)
 	return nil
 }
 
-// take is run by the test's goroutine.
+// take is called by the test's goroutine.
 func (f *follower) take(b store.Batch) {
 	f.t.Helper()
 	switch {
@@ -196,7 +198,7 @@ func (f *follower) take(b store.Batch) {
 	}
 }
 
-// wait reads until the revision is there.
+// wait reads until the watch has the revision.
 func (f *follower) wait(revision uint64) {
 	f.t.Helper()
 	f.until(fmt.Sprint("revision ", revision), func() bool { return f.fulls > 0 && f.at.Revision >= revision })
@@ -218,7 +220,7 @@ func (f *follower) until(what string, done func() bool) {
 	}
 }
 
-// want checks what the watch has told so far: texts "owner:key=upstream".
+// want checks the state of the watch: texts "owner:key=upstream".
 func (f *follower) want(want ...string) {
 	f.t.Helper()
 	if got := f.all(); !slices.Equal(got, want) {
@@ -233,7 +235,7 @@ func (f *follower) all() (all []string) {
 	return all
 }
 
-// A gateway is a Sync that runs.
+// A gateway is a running Sync.
 type gateway struct {
 	*store.Sync
 	t    *testing.T
@@ -278,7 +280,8 @@ func text(e slipswitch.Entry) string {
 	return fmt.Sprintf("%s:%s=%s", e.Owner, e.Key(), strings.TrimPrefix(e.Route().Upstreams[0].URL, "http://"))
 }
 
-// unavailable reports whether an error is as a write's must be in an outage.
+// unavailable reports whether an error is the one that a write must return in an
+// outage.
 func unavailable(err error) bool {
 	return errors.Is(err, store.ErrUnavailable) && len(err.Error()) > len(store.ErrUnavailable.Error())
 }

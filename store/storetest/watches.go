@@ -17,8 +17,9 @@ import (
 
 // Tests of how watches, writes and faults come together.
 
-// A batch is all or nothing: each puts the same version everywhere, or deletes
-// everything, so that whoever sees two versions has seen a part of one.
+// A batch is applied entirely or not at all. Each puts the same version
+// everywhere, or deletes everything, so a watch that sees two versions has seen a
+// part of a batch.
 func testWhole(t *testing.T, s Subject) {
 	st := open(t, s)
 	const width = 40
@@ -64,7 +65,7 @@ func testWhole(t *testing.T, s Subject) {
 		case <-done:
 			writing = false
 		}
-		late := follow(t, st, early.at) // from wherever
+		late := follow(t, st, early.at) // from any position
 		late.has = maps.Clone(early.has)
 		late.fulls = early.fulls
 		(<-late.steps)()
@@ -91,8 +92,8 @@ func testResume(t *testing.T, s Subject) {
 	again.fulls, again.has = 1, maps.Clone(f.has)
 	again.wait(end)
 	again.want(":/a=up-3", ":/c=up-1")
-	// Whoever comes from elsewhere, or from a future that a restored store does
-	// not know, is told everything.
+	// A watch from another identity, or from a future that a restored store does
+	// not know, gets a full batch.
 	for name, from := range map[string]store.Position{
 		"another store": {Identity: "other", Revision: at.Revision},
 		"the future":    {Identity: at.Identity, Revision: end + 1_000_000},
@@ -106,7 +107,7 @@ func testResume(t *testing.T, s Subject) {
 	}
 }
 
-// A watcher that does not read delays nobody, and misses nothing that lasts.
+// A watcher that does not read delays no other, and misses nothing that lasts.
 func testSlow(t *testing.T, s Subject) {
 	st := open(t, s)
 	slow := follow(t, st, store.Position{})
@@ -166,8 +167,8 @@ func testCancel(t *testing.T, s Subject) {
 	}
 }
 
-// Whatever is written, by several at once, a gateway ends up with it; one that
-// was there from the beginning and one that has just come.
+// Whatever several writers write at once, a gateway gets it: one that was there
+// from the beginning, and one that has just started.
 func testRandom(t *testing.T, s Subject) {
 	st := open(t, s)
 	early := start(t, st)
@@ -220,8 +221,8 @@ func testRandom(t *testing.T, s Subject) {
 	}
 }
 
-// In an outage the table stays, writes say so, and what was written meanwhile
-// is there soon afterwards.
+// In an outage the table stays and writes fail. Routes that were written
+// meanwhile are there soon after it.
 func testOutage(t *testing.T, s Subject) {
 	if s.Cut == nil {
 		t.Skip("nothing can cut the store off")
