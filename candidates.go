@@ -5,57 +5,100 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/slipswitch/slipswitch/internal/balance"
 	"github.com/slipswitch/slipswitch/internal/dial"
+	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
-// Candidates are the upstreams that one request may be led to, and what it holds
-// of the one that was chosen, for as long as it, or its tunnel, goes on.
+// Candidates are the upstreams that one request may be led to, and what it holds of
+// the one that was chosen. As a balance.Set they are what is chosen from.
 type candidates struct {
-	picker  *picker
-	leaf    *leaf // the request's
+	proxy   *Proxy
+	route   *Route
 	targets []target
-	sticky  *target // which the client's cookie names; nil: none
-	first   int     // the target to try first; -1: none in particular
-	tried   []bool
-	most    int   // the greatest weight
-	taken   *load // to be given back; nil: nothing
-	target  *target
+	sticky  int // the target that the client's cookie names, or -1
+	picker  balance.Picker
+	target  *target        // the one that was chosen last; nil: none yet
+	lease   *balance.Lease // of it; nil: there is no other
 }
 
 // candidates returns where a request may go: to what the Resolver says, or to the
 // route's own upstreams, with what their templates capture. They come in the order
 // in which to try them: the one of the client's cookie, then the less loaded, those
-// that are ejected last. Their end must be called.
+// that are ejected last. The lease must be ended.
 func (p *Proxy) candidates(ctx context.Context, x *exchange, header http.Header) (*candidates, error) {
 	targets, err := p.targets(ctx, x.match)
 	if err != nil {
 		return nil, err
 	}
-	c := &candidates{picker: &p.picker, leaf: x.match.leaf, targets: targets, first: p.stickyTarget(x.match, header, targets)}
-	if c.first >= 0 {
-		c.sticky = &targets[c.first]
+	c := &candidates{proxy: p, route: x.match.options(), targets: targets, sticky: -1}
+	if len(targets) == 1 {
+		return c, nil
 	}
+	if s := c.route.Sticky; s != (Sticky{}) {
+		c.sticky = balance.Tagged(headers.CookieValues(header["Cookie"], s.Cookie), len(targets),
+			func(i int) string { return p.tag(x.match, &targets[i]) })
+	}
+	if l := x.match.leaf; l.isChecked() {
+		p.checker.Check(l.place, l)
+	}
+	c.picker = p.balancer.Pick(c, c.sticky)
 	return c, nil
+}
+
+func (c *candidates) Len() int                      { return len(c.targets) }
+func (c *candidates) Address(i int) balance.Address { return c.targets[i].address() }
+func (c *candidates) Weight(i int) int              { return int(c.targets[i].weight) }
+
+func (c *candidates) MaxWeight() (most int) {
+	for i := range c.targets {
+		most = max(most, c.Weight(i))
+	}
+	return most
+}
+
+func (c *candidates) Healthy(i int) bool {
+	_, err := c.proxy.verdict(c.route, &c.targets[i])
+	return err == nil
+}
+
+func (t *target) address() balance.Address {
+	return balance.Address{Scheme: schemes[t.scheme], Host: t.addr}
+}
+
+// next chooses the next target, or none.
+func (c *candidates) next() bool {
+	if len(c.targets) == 1 {
+		first := c.target == nil
+		c.target = &c.targets[0]
+		return first
+	}
+	i, lease := c.picker.Next()
+	if i < 0 {
+		return false
+	}
+	c.target, c.lease = &c.targets[i], lease
+	return true
 }
 
 // try calls attempt with one candidate after another until it does something
 // else than fail to connect. A connection that failed has carried nothing, so
 // the next may be tried whatever the request.
 func try[T any](c *candidates, attempt func(*target) (T, error)) (result T, err error) {
-	for t := c.next(); t != nil; t = c.next() {
-		result, err = attempt(t)
+	for c.next() {
+		result, err = attempt(c.target)
 		if _, ours := errors.AsType[*Error](err); ours {
 			break // our own limits, which say nothing of the upstream
 		}
 		failed, ok := errors.AsType[*dial.Error](err)
 		if !ok {
-			c.worked()
+			c.lease.Reached()
 			break
 		}
 		if errors.Is(failed.Err, context.Canceled) {
 			break
 		}
-		c.failed(failed.Err)
+		c.lease.Eject(failed.Err)
 	}
 	return result, err
 }

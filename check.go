@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/slipswitch/slipswitch/internal/canon"
+	"github.com/slipswitch/slipswitch/internal/health"
 )
 
 // A Check asks each upstream of a route again and again whether it is well: by
@@ -40,10 +40,8 @@ type Check struct {
 }
 
 const (
-	minEvery    = time.Second
-	maxEvery    = 24 * time.Hour
-	maxChecking = 64
-	fall        = 2 // failures in a row
+	minEvery = time.Second
+	maxEvery = 24 * time.Hour
 )
 
 func (c Check) every() time.Duration {
@@ -114,156 +112,78 @@ func (c *Check) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// A checker has the upstreams of a place checked, as long as the route that
-// stands there asks for it. It is a timer, and no goroutine. All its fields, and
-// those of probes, are under the picker's lock.
-type checker struct {
-	proxy  *Proxy
-	place  *place
-	leaf   *leaf // whose probes these are; nil: none yet
-	probes []*probe
-	timer  *time.Timer
-}
-
-// A probe is one question to one address.
-type probe struct {
-	target  target
-	routes  int // that ask it
-	begun   time.Time
-	running bool
-
-	failures int // in a row
-	since    time.Time
-	err      error // of the last
-}
-
-// A probeKey is what two routes must have in common to share a probe.
-type probeKey struct {
+// A question is what two routes must have in common to share its answer.
+type question struct {
 	poolKey
 	addr, host, path string
 }
 
-func (r *Route) probeKey(t *target) probeKey {
-	return probeKey{t.poolKey(r.TLSProfile), t.addr, r.UpstreamHost, t.path + r.Check.Path}
+func (r *Route) question(t *target) question {
+	return question{t.poolKey(r.TLSProfile), t.addr, r.UpstreamHost, t.path + r.Check.Path}
 }
 
 func (l *leaf) isChecked() bool { return l.options.Check.Path != "" && len(l.upstreams.targets) > 1 }
 
-// watch has a leaf's upstreams checked, if its route asks for that. The lock is
-// held.
-func (p *picker) watch(l *leaf) {
-	if !l.isChecked() || p.proxy.life.Err() != nil {
-		return
-	}
-	switch c := p.checkers[l.place]; {
-	case c == nil:
-		c = &checker{proxy: p.proxy, place: l.place}
-		c.timer = time.AfterFunc(0, c.turn)
-		if p.checkers == nil {
-			p.checkers, p.probes = make(map[*place]*checker), make(map[probeKey]*probe)
-		}
-		p.checkers[l.place] = c
-	case c.leaf != l:
-		c.timer.Reset(0)
-	}
-}
-
-// turn begins the checks that are due, and sets the time of the next turn.
-func (c *checker) turn() {
-	p := &c.proxy.picker
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	l := c.place.leaf.Load()
-	if c.proxy.life.Err() != nil || l == nil || !l.isChecked() {
-		c.ask(nil)
-		delete(p.checkers, c.place)
-		return
-	}
-	if l != c.leaf {
-		c.ask(l)
+// Plan has the upstreams of the route checked that stands here: a place is the
+// health.Subject.
+func (p *place) Plan() (plan health.Plan[question], ok bool) {
+	l := p.leaf.Load()
+	if l == nil || !l.isChecked() {
+		return plan, false
 	}
 	check := l.options.Check
-	every := check.every()
-	next := every - every/20 + rand.N(every/10)
-	for i, b := range c.probes {
-		if b.running || time.Since(b.begun) < every/10*9 { // maybe for another route
-			continue
-		}
-		key := l.options.probeKey(&l.upstreams.targets[i])
-		if !p.checking.TryGo(func() error { c.proxy.check(b, key, check.timeout()); return nil }) {
-			next = rand.N(minEvery)
-			continue
-		}
-		b.running, b.begun = true, time.Now()
-	}
-	c.timer.Reset(next)
+	return health.Plan[question]{Version: l, Questions: l.questions, Every: check.every(), Timeout: check.timeout()}, true
 }
 
-// ask takes a leaf's probes in place of those that it had; with nil, none. The
-// lock is held.
-func (c *checker) ask(l *leaf) {
-	p := &c.proxy.picker
-	before, probes := c.leaf, c.probes
-	c.leaf, c.probes = l, nil
-	for i := range targetsOf(l) {
-		k := l.options.probeKey(&l.upstreams.targets[i])
-		b := p.probes[k]
-		if b == nil {
-			b = &probe{target: l.upstreams.targets[i]}
-			p.probes[k] = b
-		}
-		b.routes++
-		c.probes = append(c.probes, b)
-	}
-	for i, b := range probes {
-		if b.routes--; b.routes == 0 {
-			delete(p.probes, before.options.probeKey(&before.upstreams.targets[i]))
+func (l *leaf) questions(yield func(question) bool) {
+	for i := range l.upstreams.targets {
+		if !yield(l.options.question(&l.upstreams.targets[i])) {
+			return
 		}
 	}
 }
 
-func targetsOf(l *leaf) []target {
-	if l == nil {
-		return nil
+// verdict returns since when and why an upstream fails its route's checks; a nil
+// error if it does not.
+func (p *Proxy) verdict(r *Route, t *target) (since time.Time, err error) {
+	if r.Check.Path == "" {
+		return time.Time{}, nil
 	}
-	return l.upstreams.targets
+	return p.checker.Verdict(r.question(t))
 }
 
-// check makes one check, and notes how it went.
-func (p *Proxy) check(b *probe, k probeKey, timeout time.Duration) {
-	err := p.askUpstream(&b.target, k, timeout)
-	if p.life.Err() != nil {
-		p.closeIdle() // Shutdown may have done so before the connection was idle
+// checked notes what has come of a check.
+func (p *Proxy) checked(r health.Report[question]) {
+	t := r.Question.target()
+	if r.Err == nil {
+		p.balancer.Reached(t.address())
 	}
-	p.picker.mu.Lock()
-	defer p.picker.mu.Unlock()
-	b.running = false
-	if _, ours := errors.AsType[*Error](err); ours || p.life.Err() != nil {
-		return // our own limits, or our own end
-	}
-	fell := b.failures >= fall
-	if b.err = err; err == nil {
-		b.failures, b.since = 0, time.Time{}
-		p.picker.reached(&b.target)
-	} else if b.failures++; b.failures == 1 {
-		b.since = time.Now()
-	}
-	switch is := b.failures >= fall; {
-	case is && !fell:
-		p.log().Warn("slipswitch: an upstream fails its checks", "upstream", b.target.String(), "path", k.path, "error", err)
-	case fell && !is:
-		p.log().Info("slipswitch: an upstream passes its check again", "upstream", b.target.String(), "path", k.path)
+	switch {
+	case r.Fell:
+		p.log().Warn("slipswitch: an upstream fails its checks", "upstream", t.String(), "path", r.Question.path, "error", r.Err)
+	case r.Rose:
+		p.log().Info("slipswitch: an upstream passes its check again", "upstream", t.String(), "path", r.Question.path)
 	}
 }
 
-// askUpstream returns why a check fails.
-func (p *Proxy) askUpstream(t *target, k probeKey, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(p.life, timeout)
-	defer cancel()
-	path, query, asks := strings.Cut(k.path, "?")
-	request := (&http.Request{Method: http.MethodGet, URL: t.url(path, query, asks), Host: k.host,
-		Header: http.Header{"User-Agent": {"slipswitch"}}}).WithContext(p.dialer.Context(ctx, timeout, nil))
-	response, err := p.transports.roundTrip(t, k.profile, request)
+func (q question) target() *target { return &target{scheme: q.scheme, addr: q.addr} }
+
+// ask returns why a check fails.
+func (p *Proxy) ask(ctx context.Context, q question) error {
+	defer func() {
+		if p.life.Err() != nil {
+			p.closeIdle() // Shutdown may have done so before the connection was idle
+		}
+	}()
+	deadline, _ := ctx.Deadline()
+	path, query, asks := strings.Cut(q.path, "?")
+	t := q.target()
+	request := (&http.Request{Method: http.MethodGet, URL: t.url(path, query, asks), Host: q.host,
+		Header: http.Header{"User-Agent": {"slipswitch"}}}).WithContext(p.dialer.Context(ctx, time.Until(deadline), nil))
+	response, err := p.transports.roundTrip(t, q.profile, request)
+	if _, ours := errors.AsType[*Error](err); ours {
+		return health.ErrNotAsked // but held up by our own limits
+	}
 	if err != nil {
 		return err
 	}
@@ -286,15 +206,19 @@ type Ejection struct {
 // this Proxy, since they could not be reached just now or fail the route's
 // Check.
 func (p *Proxy) Ejections(e Entry) (ejections []Ejection) {
+	p.start.Do(p.init)
 	targets := e.leaf.upstreams.targets
 	if len(targets) < 2 {
 		return nil
 	}
-	p.picker.mu.Lock()
-	defer p.picker.mu.Unlock()
 	for i := range targets {
-		if since, err := p.picker.ejection(e.leaf, &targets[i], time.Now()); err != nil {
-			ejections = append(ejections, Ejection{targets[i].String(), since, err.Error()})
+		t := &targets[i]
+		since, err := p.verdict(&e.leaf.options.Route, t)
+		if err == nil {
+			since, err = p.balancer.Ejection(t.address())
+		}
+		if err != nil {
+			ejections = append(ejections, Ejection{t.String(), since, err.Error()})
 		}
 	}
 	return ejections

@@ -309,8 +309,8 @@ func TestCheckEnds(t *testing.T) {
 			synctest.Wait()
 			before := v.total()
 			time.Sleep(time.Minute)
-			if n, checkers, probes := v.total(), p.Checkers(), p.Probes(); n != before || checkers+probes != 0 {
-				t.Errorf("%s there are %d checks, %d checkers, %d probes", after, n-before, checkers, probes)
+			if routes, questions := p.Checked(); v.total() != before || routes+questions != 0 {
+				t.Errorf("%s there are %d checks, %d routes, %d questions", after, v.total()-before, routes, questions)
 			}
 		}
 		begin := func() {

@@ -31,37 +31,16 @@ func (q *reports) Done() <-chan struct{}       { return q.done() }
 func (q *reports) Bursts() []Burst             { return q.bursts.all() }
 func (q *reports) CloseReports() []CloseReport { return q.closes.all() }
 
-// Checkers and Probes return how many there are: of none is left what nobody
-// asks for.
-func (p *Proxy) Checkers() int {
-	p.picker.mu.Lock()
-	defer p.picker.mu.Unlock()
-	return len(p.picker.checkers)
-}
-
-func (p *Proxy) Probes() int {
-	p.picker.mu.Lock()
-	defer p.picker.mu.Unlock()
-	return len(p.picker.probes)
-}
+// Checked returns how many routes are checked, and how many questions that takes:
+// of none is left what nobody asks for.
+func (p *Proxy) Checked() (routes, questions int) { return p.checker.Stats() }
 
 // InUse returns how many requests and tunnels the upstreams are loaded with that
 // stand beside others.
-func (p *Proxy) InUse() (n int) {
-	p.picker.mu.Lock()
-	defer p.picker.mu.Unlock()
-	for _, l := range p.picker.loads {
-		n += l.inUse
-	}
-	return n
-}
+func (p *Proxy) InUse() int { _, leases := p.balancer.Stats(); return leases }
 
 // Loads returns of how many addresses the load or a failure is remembered.
-func (p *Proxy) Loads() int {
-	p.picker.mu.Lock()
-	defer p.picker.mu.Unlock()
-	return len(p.picker.loads)
-}
+func (p *Proxy) Loads() int { addresses, _ := p.balancer.Stats(); return addresses }
 
 // Leads returns where the route's own upstreams lead for a match.
 func (m Match) Leads() (addresses []string, err error) {
@@ -126,26 +105,4 @@ func Tunneling(p *Proxy) int {
 	p.seats.mu.Lock()
 	defer p.seats.mu.Unlock()
 	return p.seats.tunnels.all
-}
-
-// Pick has one of a route's own upstreams picked, of those that are not among
-// the first tried, and returns which.
-func (p *Proxy) Pick(e Entry, tried int) int {
-	p.start.Do(p.init)
-	c := &candidates{picker: &p.picker, leaf: e.leaf, targets: e.leaf.upstreams.targets, first: -1}
-	defer c.end()
-	if tried > 0 {
-		c.next()
-		c.end()
-		for i := range c.tried {
-			c.tried[i] = i < tried
-		}
-	}
-	picked := c.next()
-	for i := range c.targets {
-		if picked == &c.targets[i] {
-			return i
-		}
-	}
-	return -1
 }

@@ -50,7 +50,7 @@ func (h *handshake) release(p *Proxy) {
 		readers.Put(r)
 	}
 	if !h.opened {
-		h.candidates.end()
+		h.candidates.lease.End()
 		p.lingering.Add(h.conn, h.response != nil)
 	}
 }
@@ -74,7 +74,7 @@ func (p *Proxy) shakeHands(r *http.Request, x *exchange, at seat) (*handshake, e
 		return &handshake{target: t, conn: conn, candidates: candidates}, nil
 	})
 	if err != nil {
-		candidates.end()
+		candidates.lease.End()
 		return nil, err
 	}
 	h.limit = io.LimitedReader{R: h.conn, N: maxHandshakeHeader}

@@ -16,9 +16,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/slipswitch/slipswitch/internal/balance"
 	"github.com/slipswitch/slipswitch/internal/canon"
 	"github.com/slipswitch/slipswitch/internal/dial"
 	"github.com/slipswitch/slipswitch/internal/headers"
+	"github.com/slipswitch/slipswitch/internal/health"
 	"github.com/slipswitch/slipswitch/internal/journal"
 	"github.com/slipswitch/slipswitch/internal/linger"
 	"github.com/slipswitch/slipswitch/internal/splice"
@@ -147,7 +149,8 @@ type Proxy struct {
 	dialer     dial.Dialer
 	transports transports
 	lingering  linger.Conns
-	picker     picker
+	balancer   balance.Balancer
+	checker    *health.Checker[question]
 	sticky     []byte
 	life       context.Context // until Close, or no request is in progress after Shutdown
 	end        context.CancelFunc
@@ -239,8 +242,7 @@ func (p *Proxy) init() {
 	p.life, p.end = context.WithCancel(context.Background())
 	p.journal = journal.New(p.Logger)
 	p.seats.init(&p.Limits)
-	p.picker.proxy = p
-	p.picker.checking.SetLimit(maxChecking)
+	p.checker = health.New(p.life, p.ask, p.checked)
 	p.dropping.SetLimit(dropLimit())
 	p.sticky = p.stickyKey()
 	p.initDialer()

@@ -22,7 +22,7 @@ func (t *Tunnel) finish(end splice.End) {
 	}
 	t.mu.Unlock()
 	t.place.use(t.proxy.lastActive(end.Stats))
-	t.lease.end()
+	t.lease.End()
 	t.place.leave(t.proxy.Router, t)
 	t.proxy.leave(t.seat, &t.proxy.seats.tunnels) // before the report: a hook finds the seat free
 	t.proxy.reports.add(t.report(end))

@@ -2,14 +2,11 @@ package slipswitch
 
 import (
 	"cmp"
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
-	"fmt"
 	"net/http"
 	"strings"
 
+	"github.com/slipswitch/slipswitch/internal/balance"
 	"github.com/slipswitch/slipswitch/internal/canon"
 	"github.com/slipswitch/slipswitch/internal/headers"
 )
@@ -66,49 +63,15 @@ func (p *Proxy) stickyKey() []byte {
 	return key
 }
 
-const (
-	tagLength = 22 // 16 bytes in base64
-	maxTried  = 8  // a header has room for 100,000 cookies, and a route for as many upstreams
-)
-
 // tag is what the cookie says for a target.
 func (p *Proxy) tag(m Match, t *target) string {
-	h := hmac.New(sha256.New, p.sticky)
-	fmt.Fprintf(h, "%q %q", m.leaf.key, t.String()+t.path)
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
-}
-
-// stickyTarget returns the target that a request's cookie names, or -1.
-func (p *Proxy) stickyTarget(m Match, header http.Header, targets []target) int {
-	s := m.options().Sticky
-	if s == (Sticky{}) || len(targets) == 1 {
-		return -1
-	}
-	var tags []string // made once
-	tried := 0
-	for said := range headers.CookieValues(header["Cookie"], s.Cookie) {
-		if len(said) != tagLength {
-			continue
-		}
-		if tried++; tried > maxTried {
-			break
-		}
-		for i := range targets {
-			if len(tags) == i {
-				tags = append(tags, p.tag(m, &targets[i]))
-			}
-			if hmac.Equal([]byte(said), []byte(tags[i])) {
-				return i
-			}
-		}
-	}
-	return -1
+	return balance.Tag(p.sticky, m.leaf.key, t.String()+t.path)
 }
 
 // stick has the client told where it was led, unless it has come with that.
 func (p *Proxy) stick(header http.Header, x *exchange, c *candidates) {
 	s := x.match.options().Sticky
-	if s == (Sticky{}) || len(c.targets) == 1 || c.sticky == c.target {
+	if s == (Sticky{}) || len(c.targets) == 1 || c.sticky >= 0 && &c.targets[c.sticky] == c.target {
 		return
 	}
 	prefix, _ := x.match.split()

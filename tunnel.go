@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/slipswitch/slipswitch/internal/balance"
 	"github.com/slipswitch/slipswitch/internal/splice"
 )
 
@@ -22,7 +23,7 @@ type Tunnel struct {
 	seat     seat
 	upstream string
 	listed   string // the upstream as the route has it
-	lease    *candidates
+	lease    *balance.Lease
 	value    any
 	opened   time.Time
 	place    *place

@@ -170,7 +170,7 @@ func canHijack(w http.ResponseWriter) bool {
 // by itself: neither the request nor the server's buffers are kept.
 func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *handshake) {
 	t := &Tunnel{
-		lease:    h.candidates.kept(),
+		lease:    h.candidates.lease,
 		proxy:    p,
 		match:    x.match.Key(),
 		version:  x.match.Version,

@@ -60,7 +60,7 @@ func (w *watch) end() {
 	w.stall.Disarm()
 	w.stream.Disarm()
 	w.cancel(nil)
-	w.candidates.end()
+	w.candidates.lease.End()
 }
 
 // brokenBy may be called on nil.
