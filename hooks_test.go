@@ -86,6 +86,22 @@ func TestPanicsOfDials(t *testing.T) {
 	}
 }
 
+// TestDialWithoutConnection: DialContext may be wrong, and ends nothing else.
+func TestDialWithoutConnection(t *testing.T) {
+	t.Parallel()
+	var log logBuffer
+	g := startGateway(t, &slipswitch.Proxy{
+		Logger:      slog.New(slog.NewTextHandler(&log, nil)),
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, nil },
+	}, slipswitch.Route{Path: "/", Upstreams: slipswitch.To("http://10.0.0.7")}, slipswitch.Route{Path: "/named", Upstreams: slipswitch.To("http://{1}.ide.example.")})
+	for _, raw := range []string{request("GET", "/"), handshake("/"), request("GET", "/named/a/"), handshake("/named/a/")} {
+		if a := g.do(raw); a.StatusCode != 502 {
+			t.Errorf("got %s; want 502", a.Status)
+		}
+	}
+	until(t, "the log tells why", func() bool { return strings.Contains(log.String(), "neither a connection nor an error") })
+}
+
 type panicking struct{}
 
 func (panicking) Read([]byte) (int, error) { panic("oops") }

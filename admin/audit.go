@@ -46,15 +46,21 @@ func (a asker) String() string {
 	return fmt.Sprintf("admin: %s at %s", a.request, a.address)
 }
 
-// audit logs what a request has changed.
-func (h *Handler) audit(ctx context.Context, level slog.Level, attrs ...slog.Attr) {
+// audit logs what a request has changed, or that a store has failed to.
+func (h *Handler) audit(ctx context.Context, level slog.Level, failed error, attrs ...slog.Attr) {
 	h.logging.Do(func() { h.journal = journal.New(h.Logger) })
 	a := askerOf(ctx)
 	all := []slog.Attr{slog.String("request", a.request), slog.String("address", a.address)}
 	if a.holder != "" {
 		all = append(all, slog.String("by", a.holder))
 	}
-	h.journal.LogAttrs(ctx, level, "admin: changed", append(all, attrs...)...)
+	all = append(all, attrs...)
+	message := "admin: changed"
+	if failed != nil {
+		message = "admin: a change has failed"
+		all = append(all, slog.String("error", failed.Error()))
+	}
+	h.journal.LogAttrs(ctx, level, message, all...)
 }
 
 // auditWrite logs a change that led to a version of the table, or failed. One
@@ -70,11 +76,10 @@ func (h *Handler) auditWrite(ctx context.Context, c change, before, version, rev
 		if status := problemOf(err, "").Status; status >= 400 && status < 500 {
 			return
 		}
-		attrs = append(attrs, slog.String("error", err.Error()))
 	case version == before: // it only says what stands already, as renewals do
 		level = slog.LevelDebug
 	}
-	h.audit(ctx, level, attrs...)
+	h.audit(ctx, level, err, attrs...)
 }
 
 // attrs are what is logged of a change besides its request.

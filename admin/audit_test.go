@@ -150,8 +150,9 @@ func TestAuditStore(t *testing.T) {
 	s.want(503, "PUT", "/v1/route?path=/a", `{"path":"/a","upstreams":["http://up"]}`)
 	s.want(503, "POST", "/v1/confirm", "")
 	for range 2 {
-		if got, _ := log.next(t)["error"].(string); !strings.Contains(got, "no quorum") {
-			t.Errorf("got error %q; want the reason", got)
+		got := log.next(t)
+		if reason, _ := got["error"].(string); got["msg"] != "admin: a change has failed" || !strings.Contains(reason, "no quorum") {
+			t.Errorf("got %v; want that it has failed, and why", got)
 		}
 	}
 }

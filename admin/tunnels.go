@@ -188,7 +188,7 @@ func (h *Handler) closeTunnels(w http.ResponseWriter, r *http.Request) *problem 
 	if err != nil {
 		return badRequest("code", query.Get("code"), err.Error())
 	}
-	h.audit(r.Context(), slog.LevelInfo, slog.Int("tunnels", closing.Closing))
+	h.audit(r.Context(), slog.LevelInfo, nil, slog.Int("tunnels", closing.Closing))
 	writeJSON(w, http.StatusAccepted, closing)
 	return nil
 }

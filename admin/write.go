@@ -150,12 +150,10 @@ func (h *Handler) confirm(w http.ResponseWriter, r *http.Request) *problem {
 	if !braked {
 		return &problem{Status: http.StatusConflict, Text: "the routes are in no store: nothing is held back"}
 	}
-	attrs := []slog.Attr{slog.Uint64("version", h.Router.Table().Version())}
+	h.audit(r.Context(), slog.LevelInfo, failed, slog.Uint64("version", h.Router.Table().Version()))
 	if failed != nil {
-		h.audit(r.Context(), slog.LevelInfo, append(attrs, slog.String("error", failed.Error()))...)
 		return problemOf(failed, "the confirmation")
 	}
-	h.audit(r.Context(), slog.LevelInfo, attrs...)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

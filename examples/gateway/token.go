@@ -118,8 +118,8 @@ func parseTokens(text string) (map[string]string, error) {
 
 // checkToken refuses what no request could name.
 func checkToken(token string) error {
-	if strings.ContainsFunc(token, unicode.IsControl) || strings.TrimSpace(token) != token {
-		return errors.New("a token must have no control characters, and no white space at its ends: requests could not name it")
+	if strings.ContainsFunc(token, func(c rune) bool { return !unicode.IsPrint(c) }) || strings.TrimSpace(token) != token {
+		return errors.New("a token must have printable characters only, and no white space at its ends: requests could not name it")
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ func TestSettings(t *testing.T) {
 		{nil, []string{"-admin-token=x", "-listen=8080"}, "-listen: listen tcp: address 8080: missing port"},
 		{nil, []string{"-admin-token=x", "-listen=127.0.0.1:0", "-admin=8081"}, "-admin: listen tcp: address 8081: missing port"},
 		{nil, []string{"-admin-token=x", "-admin-token-file=y"}, "-admin-token and -admin-token-file exclude each other"},
-		{[]string{"SLIPSWITCH_ADMIN_TOKEN=x\n"}, nil, "-admin-token: a token must have no control characters"},
+		{[]string{"SLIPSWITCH_ADMIN_TOKEN=x\n"}, nil, "-admin-token: a token must have printable characters only"},
 		{nil, []string{"-admin-hosts=gateway.internal:8081"}, `-admin-hosts: "gateway.internal:8081" must be a host name without port`},
 		{nil, []string{"-admin-token=x", "-listen=127.0.0.1:0", "-admin=", "-health=8082"}, "-health: listen tcp: address 8082: missing port"},
 		{nil, []string{"-admin-token=x", "-listen=127.0.0.1:0", "-admin=unix:/none/socket"}, "-admin: listen unix /none/socket: "},
@@ -125,7 +125,8 @@ func TestTokenFilesRefused(t *testing.T) {
 		{"three", "ci s3cret-1 x\n", 0o600, "line 1 must be a name and a token"},
 		{"same-name", "ci s3cret-1\n\nci s3cret-2\n", 0o600, "line 3 has the name or the token of another line"},
 		{"same-token", "ci s3cret\nada s3cret\n", 0o600, "line 2 has the name or the token of another line"},
-		{"control", "s3cret\x00\n", 0o600, "a token must have no control characters"},
+		{"control", "s3cret\x00\n", 0o600, "a token must have printable characters only"},
+		{"byte-order-mark", "\ufeffs3cret\n", 0o600, "a token must have printable characters only"},
 		{"none/of/these", "", 0, "none/of/"},
 	} {
 		file := filepath.Join(dir, row.name)

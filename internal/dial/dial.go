@@ -164,6 +164,9 @@ func (d *Dialer) connect(ctx context.Context, e Endpoint, timeout time.Duration)
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	conn, err := d.guarded(bounded, e)
+	if err == nil && conn == nil {
+		err = errors.New("DialContext has returned neither a connection nor an error")
+	}
 	if err == nil && d.Accept != nil {
 		if err = d.Accept(conn); err != nil {
 			conn.Close()
