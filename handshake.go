@@ -27,7 +27,6 @@ const (
 
 // A handshake is a connection to an upstream that has answered.
 type handshake struct {
-	target     *target
 	candidates *candidates
 	conn       net.Conn
 	limit      io.LimitedReader // of what reader may read from conn
@@ -67,11 +66,11 @@ func (p *Proxy) shakeHands(r *http.Request, x *exchange, at seat) (*handshake, e
 	ctx, cancel := context.WithTimeout(p.dialContext(r.Context(), x.match), route.handshakeTimeout())
 	defer cancel()
 	h, err := try(candidates, func(t *target) (*handshake, error) {
-		conn, err := p.dialer.Dial(ctx, t.poolKey(route.TLSProfile).endpoint(t.addr, "http/1.1"))
+		conn, err := p.dialer.Dial(ctx, t.endpoint(route.TLSProfile, "http/1.1"))
 		if err != nil {
 			return nil, err
 		}
-		return &handshake{target: t, conn: conn, candidates: candidates}, nil
+		return &handshake{conn: conn, candidates: candidates}, nil
 	})
 	if err != nil {
 		candidates.lease.End()
@@ -102,7 +101,7 @@ var framing = map[string]bool{
 
 // ask writes the request and reads up to the final response.
 func (h *handshake) ask(r *http.Request, x *exchange) error {
-	target := x.match.forwardPath(h.target)
+	target := x.match.forwardPath(h.candidates.target)
 	if r.URL.RawQuery != "" || r.URL.ForceQuery {
 		target += "?" + r.URL.RawQuery
 	}

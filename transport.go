@@ -85,7 +85,11 @@ func (s *transports) dialTo(k poolKey) dial.Func {
 	}
 }
 
-// endpoint returns how to connect to an address, to speak one of the protocols there.
+// endpoint returns how to connect to a target, to speak one of the protocols there.
+func (t *target) endpoint(profile string, protocols ...string) dial.Endpoint {
+	return t.poolKey(profile).endpoint(t.addr, protocols...)
+}
+
 func (k poolKey) endpoint(addr string, protocols ...string) dial.Endpoint {
 	e := dial.Endpoint{Network: "tcp", Address: addr, Guarded: k.guarded}
 	switch k.scheme {

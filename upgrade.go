@@ -177,8 +177,8 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 		client:   x.client.String(),
 		peer:     x.client.peer(),
 		seat:     x.seat(),
-		upstream: h.target.String(),
-		listed:   x.match.leaf.listed(h.target),
+		upstream: h.candidates.target.String(),
+		listed:   x.match.leaf.listed(h.candidates.target),
 		opened:   time.Now(),
 	}
 	if p.TunnelValue != nil {
