@@ -9,11 +9,10 @@ import (
 	"time"
 )
 
-// A certificate is read from two files, and again when they change: whoever
-// renews it need not tell. It is looked at when a client connects, at most
-// once a second, so that there is nothing to start or stop. While the files do
-// not fit together, as between the writing of one and of the other, the last
-// that did is used.
+// A certificate is read from two files, and again when they change. It checks the
+// files when a client connects, at most once a second, so that there is nothing
+// to start or stop. While the files do not match, such as between the writing of
+// one and the other, the last pair that did is used.
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
@@ -21,12 +20,12 @@ type certificate struct {
 	mu      sync.Mutex
 	current *tls.Certificate
 	read    stamps    // of the files that current was read from
-	failed  *stamps   // of those that could not be; nil: they could
+	failed  *stamps   // of the files that could not be read; nil: the last attempt succeeded
 	looked  time.Time // at the files
 }
 
-// stamps tell whether files have changed. A link is followed, for that is how
-// Kubernetes swaps a secret.
+// stamps tell whether files have changed. They follow links, since Kubernetes
+// updates a secret by replacing a link.
 type stamps [2]struct {
 	modified time.Time
 	size     int64
@@ -50,7 +49,7 @@ func (c *certificate) load() error {
 	return c.look()
 }
 
-// reload reads the files again, whatever their times say.
+// reload reads the files again, even if they have not changed.
 func (c *certificate) reload() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -58,8 +57,8 @@ func (c *certificate) reload() error {
 	return c.look()
 }
 
-// look reads the files if they have changed. The lock is held, so a logger that
-// hangs must not be waited for: no client would get a certificate any more.
+// look reads the files if they have changed. The lock is held, so look never
+// waits for the logger: while it hung, no client would get a certificate.
 func (c *certificate) look() error {
 	c.looked = time.Now()
 	now, err := c.stamps()
@@ -72,7 +71,7 @@ func (c *certificate) look() error {
 	}
 	if err != nil {
 		if c.current != nil && (c.failed == nil || now != *c.failed) {
-			go c.log.Error("certificate not read again, the last one stays", "error", err)
+			go c.log.Error("certificate could not be read again, the last one stays", "error", err)
 		}
 		c.failed = &now
 		return fmt.Errorf("certificate: %w", err)
@@ -84,7 +83,7 @@ func (c *certificate) look() error {
 	return nil
 }
 
-// get is a tls.Config's GetCertificate.
+// get is for the GetCertificate of a tls.Config.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

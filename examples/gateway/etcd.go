@@ -13,10 +13,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// openEtcd opens URL[,URL…][?OPTION=VALUE&…][#PREFIX]. Options are files in PEM,
-// ca for the cluster's authority, cert and key for a certificate of our own; and
-// user and password-file. A renewed certificate is used from the next connection
-// on.
+// openEtcd opens URL[,URL…][?OPTION=VALUE&…][#PREFIX]. The options are files in
+// PEM (ca for the cluster's authority, cert and key for the gateway's own
+// certificate), user and password-file. A renewed certificate is used from the
+// next connection on.
 func openEtcd(where string) (closer, error) {
 	where, prefix, _ := strings.Cut(where, "#")
 	urls, query, _ := strings.Cut(where, "?")
@@ -28,7 +28,7 @@ func openEtcd(where string) (closer, error) {
 			return nil, fmt.Errorf("etcd: %q must be a URL such as http://127.0.0.1:2379", endpoint)
 		}
 		if u.User != nil { // errors name the URLs
-			return nil, errors.New("etcd: a URL must not hold a user: use the options user and password-file")
+			return nil, errors.New("etcd: a URL must not have a user: use the options user and password-file")
 		}
 		secure = secure || u.Scheme == "https"
 	}
@@ -68,7 +68,7 @@ func openEtcd(where string) (closer, error) {
 	return s, nil
 }
 
-// etcdTLS returns nil if no URL is secure: then there must be no files for it.
+// etcdTLS returns nil if no URL is secure. Then there must be no files for TLS.
 func etcdTLS(options url.Values, secure bool) (*tls.Config, error) {
 	ca, cert, key := options.Get("ca"), options.Get("cert"), options.Get("key")
 	switch {
@@ -87,7 +87,7 @@ func etcdTLS(options url.Values, secure bool) (*tls.Config, error) {
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("etcd: %s holds no certificate in PEM", ca)
+			return nil, fmt.Errorf("etcd: %s has no certificate in PEM", ca)
 		}
 	}
 	if cert != "" {

@@ -96,7 +96,7 @@ func TestStoreFlags(t *testing.T) {
 		{"redis:x", "must be memory, bolt:FILE"},
 		{"etcd:127.0.0.1:2379", "must be a URL such as"},
 		{"etcd:http://127.0.0.1:1,ftp://127.0.0.1:1", `"ftp://127.0.0.1:1" must be a URL`},
-		{"etcd:http://user:secret@127.0.0.1:1", "must not hold a user: use the options"},
+		{"etcd:http://user:secret@127.0.0.1:1", "must not have a user: use the options"},
 		{"etcd:http://127.0.0.1:1?insecure=1", `option "insecure" must be one of`},
 		{"etcd:http://127.0.0.1:1?ca=x", "are for https"},
 		{"etcd:https://127.0.0.1:1?cert=x", "cert and key go together"},

@@ -23,8 +23,8 @@ import (
 	"golang.org/x/term"
 )
 
-// A gateway is servers on one router: the public one serves what the table
-// says, the admin one changes it, a third one only answers probes.
+// A gateway is a set of servers on one router: the public one serves the routes,
+// the admin one changes them, a third one only answers probes.
 type gateway struct {
 	*settings
 	log      *slog.Logger
@@ -40,10 +40,10 @@ type gateway struct {
 	tokens      *tokens      // nil: no admin API
 }
 
-// newGateway opens the stores: until they are there, or ctx ends.
+// newGateway opens the stores, and waits for them until ctx ends.
 func newGateway(ctx context.Context, s *settings) (*gateway, error) {
 	g := &gateway{settings: s, log: s.logger(os.Stderr)}
-	log.SetFlags(0) // net/http writes there what upstreams send unasked
+	log.SetFlags(0) // net/http logs unsolicited responses there
 	log.SetOutput(slog.NewLogLogger(g.log.Handler(), slog.LevelDebug).Writer())
 	g.proxy = &slipswitch.Proxy{
 		Router:         &g.router,
@@ -61,8 +61,8 @@ func newGateway(ctx context.Context, s *settings) (*gateway, error) {
 	g.public = &http.Server{
 		Handler:           g.lastRequests(g.proxy),
 		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       620 * time.Second,             // longer than a load balancer's, or it meets a closed connection
-		MaxHeaderBytes:    cmp.Or(s.headerBytes, 64<<10), // short fields take fifty times their size
+		IdleTimeout:       620 * time.Second,             // longer than a load balancer's, which would otherwise use a closed connection
+		MaxHeaderBytes:    cmp.Or(s.headerBytes, 64<<10), // in memory short fields take fifty times their size
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: cmp.Or(s.streams, 100)},
 		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelInfo),
 	}
@@ -83,7 +83,7 @@ func newGateway(ctx context.Context, s *settings) (*gateway, error) {
 	return g, g.addServices()
 }
 
-// addServices adds the admin API, which asks for a token always, and probes.
+// addServices adds the admin API, which always requires a token, and the probes.
 func (g *gateway) addServices() error {
 	api := g.api()
 	if g.admin != "" {
@@ -101,8 +101,8 @@ func (g *gateway) addServices() error {
 	return nil
 }
 
-// run serves until a signal comes and all is drained, or a second one comes.
-// Hangups do not end it.
+// run serves until a signal arrives and everything is drained, or a second one
+// arrives. SIGHUP does not end it.
 func (g *gateway) run(signals, hangups <-chan os.Signal) error {
 	if g.cpuProfile != "" {
 		file, err := os.Create(g.cpuProfile)
@@ -164,10 +164,10 @@ func (g *gateway) servePublic(listener net.Listener) error {
 	return g.public.Serve(listener)
 }
 
-// drain ends all without haste. While it is still reachable, the gateway says
-// that it is not ready and lets each connection go with its next answer. Then
-// nothing new is taken, tunnels are closed, and what is still going on when
-// the window is over is cut.
+// drain ends the gateway gracefully. During the delay the gateway is still
+// reachable, reports that it is not ready, and closes each connection with its
+// next answer. Then it accepts no more connections and closes the tunnels. At the
+// end of the window it cuts everything that is left.
 func (g *gateway) drain(delay time.Duration) {
 	g.draining.Store(true)
 	g.log.Info("draining", "delay", delay.String(), "window", g.drainWindow.String())
@@ -175,8 +175,8 @@ func (g *gateway) drain(delay time.Duration) {
 
 	window, cancel := context.WithTimeout(context.Background(), g.drainWindow)
 	defer cancel()
-	requests := release(window, g.public) // who reconnects must not come back here
-	if g.stores != nil {                  // a successor may open them, and answer where one writes to them
+	requests := release(window, g.public) // clients that reconnect must not come back here
+	if g.stores != nil {                  // a successor may open them, and answer writes
 		for _, each := range g.private {
 			release(window, &each.Server)
 		}
@@ -199,8 +199,8 @@ func (g *gateway) drain(delay time.Duration) {
 	g.log.Info("drained")
 }
 
-// release closes a server's listener before it returns. Then the requests that
-// it still has may end, within the context; the channel says how they did.
+// release closes a server's listener before it returns. The requests in progress
+// may then end, until the context does; the channel gets the result.
 func release(ctx context.Context, server *http.Server) <-chan error {
 	ended, released := make(chan error, 1), make(chan struct{})
 	server.RegisterOnShutdown(func() { close(released) })
@@ -209,8 +209,8 @@ func release(ctx context.Context, server *http.Server) <-chan error {
 	return ended
 }
 
-// lastRequests makes each request the last one of its connection once the
-// gateway drains.
+// lastRequests makes each request the last one on its connection once the gateway
+// drains.
 func (g *gateway) lastRequests(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if g.draining.Load() {
@@ -220,7 +220,7 @@ func (g *gateway) lastRequests(next http.Handler) http.Handler {
 	})
 }
 
-// tunnelClosed is told of each tunnel's end.
+// tunnelClosed logs the end of each tunnel.
 func (g *gateway) tunnelClosed(r slipswitch.CloseReport) {
 	g.log.Info("tunnel closed", slog.Any("", r))
 	if g.demo != nil {
@@ -228,11 +228,11 @@ func (g *gateway) tunnelClosed(r slipswitch.CloseReport) {
 	}
 }
 
-// api returns the admin API, which lets nobody in yet.
+// api returns the admin API, without tokens yet.
 func (g *gateway) api() *admin.Handler {
 	api := &admin.Handler{Router: &g.router, Proxy: g.proxy, Hosts: g.adminHosts, Ready: g.ready, Started: time.Now(), Logger: g.log}
 	if _, ok := socketPath(g.admin); ok {
-		api.Hosts = []string{"*"} // no web page reaches a Unix socket
+		api.Hosts = []string{"*"} // no web page can reach a Unix socket
 	}
 	if g.stores != nil {
 		api.Stores = g.stores.admin()
@@ -240,14 +240,14 @@ func (g *gateway) api() *admin.Handler {
 	return api
 }
 
-// tellTokens says where the tokens are, and to a terminal the only one.
+// tellTokens logs where the tokens are, and prints a single one to a terminal.
 func (g *gateway) tellTokens() {
 	if g.tokens.file == "" {
 		return
 	}
 	g.logTokens("the admin token is in a file")
 	if only := g.tokens.all()[soleHolder]; only != "" && term.IsTerminal(int(os.Stdout.Fd())) {
-		fmt.Printf("admin token: %s\n", only) // never into a log that others read
+		fmt.Printf("admin token: %s\n", only) // never to a log, which others may read
 	}
 }
 
@@ -259,7 +259,7 @@ func (g *gateway) logTokens(message string) {
 	}
 }
 
-// ready returns why no traffic should be sent here.
+// ready returns why no traffic should be sent to the gateway, or nil.
 func (g *gateway) ready() error {
 	if g.draining.Load() {
 		return errors.New("draining")
@@ -269,7 +269,7 @@ func (g *gateway) ready() error {
 
 func (g *gateway) secure() bool { return g.certFile != "" }
 
-// url returns how this machine reaches the gateway.
+// url returns the URL of the gateway as seen from this machine.
 func (g *gateway) url(l net.Listener) string {
 	scheme, address := "http", l.Addr().String()
 	if g.secure() {

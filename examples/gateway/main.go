@@ -1,14 +1,16 @@
-// Gateway is slipswitch as a program: it serves the routes that it is given
-// over REST, and no change of them disturbs a socket.
+// Gateway is slipswitch as a program: it serves the routes that it gets over
+// REST, and no change of routes disturbs a socket.
 //
 //	go run ./examples/gateway -demo
 //
-// shows that in a browser. Each flag is also read from the environment:
-// -admin-token from SLIPSWITCH_ADMIN_TOKEN, and so on. Signals: SIGTERM drains
-// and ends it with status 0; SIGINT does so without the delay, since nobody at
-// a terminal waits for a load balancer; the second of either ends it at once.
-// SIGHUP makes it read the certificate and the admin tokens again, and ends
-// nothing; nor does a log that nobody reads any more.
+// shows that in a browser. Each flag can also be set in the environment:
+// -admin-token as SLIPSWITCH_ADMIN_TOKEN, and so on.
+//
+// SIGTERM drains the gateway, which then ends with status 0. SIGINT does the same
+// without the delay, since nobody at a terminal waits for a load balancer. The
+// second of either ends it at once. SIGHUP makes it read the certificate and the
+// admin tokens again, and ends nothing. The gateway also survives the end of the
+// process that reads its log.
 package main
 
 import (
@@ -26,7 +28,7 @@ func main() {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // else it ends who writes a log that nobody reads
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // otherwise it ends a process whose log has no reader
 
 	settings, err := readSettings(os.Args[1:], os.LookupEnv, os.Stdout)
 	switch {

@@ -75,7 +75,7 @@ func TestHangup(t *testing.T) {
 		t.Fatal(err)
 	}
 	hangUp(map[string]int{"second": 200})
-	for _, message := range []string{"admin tokens not read again, the last ones stay", "certificate not read again, the last one stays"} {
+	for _, message := range []string{"admin tokens could not be read again, the last ones stay", "certificate could not be read again, the last one stays"} {
 		if lines, _ := g.logged(message); len(lines) < 2 {
 			t.Errorf("%d lines %q; want one for each reload that failed", len(lines), message)
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/slipswitch/slipswitch/examples/internal/socket"
 )
 
-// A service is a server for those who run the gateway: the admin API, probes.
+// A service is a server for operators: the admin API, or probes.
 type service struct {
 	http.Server
 	name, flag, address string
@@ -24,7 +24,7 @@ func newService(name, flag, address string, handler http.Handler, log *slog.Logg
 	return s
 }
 
-// start serves in a goroutine of its own, and tells failed when that ends.
+// start serves in a goroutine of its own, and sends to failed when that ends.
 func (s *service) start(log *slog.Logger, failed chan<- error) error {
 	listener, err := listen(s.address)
 	if err != nil {

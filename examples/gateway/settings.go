@@ -40,44 +40,44 @@ type settings struct {
 	demo        bool
 }
 
-// flags returns the flags that set them.
+// flags returns the flags that set s.
 func (s *settings) flags() *flag.FlagSet {
 	flags := flag.NewFlagSet("gateway", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // the error is told once
+	flags.SetOutput(io.Discard) // main prints the error, once
 	flags.Usage = func() {}
 	flags.StringVar(&s.listen, "listen", "", "`address` to serve on (default \":8080\", with -demo \"127.0.0.1:8080\")")
-	flags.StringVar(&s.admin, "admin", "127.0.0.1:8081", "`address` of the admin API, never one that serves workspaces, or unix:PATH; none if empty")
-	flags.Var(&s.adminHosts, "admin-hosts", "`names` besides localhost and IP addresses that the admin API is asked under, with commas between, such as gateway.internal; * is any")
-	flags.StringVar(&s.health, "health", "", "`address` that answers /livez and /readyz and nothing else, for probes, or unix:PATH; the admin API answers them, too")
-	flags.StringVar(&s.token, "admin-token", "", "`token` that the admin API asks for; set it in the environment, for all can read a command line")
-	flags.StringVar(&s.tokenFile, "admin-token-file", "", "`file` with that token, or with several, each on a line behind its holder's name; made, for its owner only, if it does not exist; read again at SIGHUP (default \"slipswitch/admin-token\" in the user's configuration directory)")
-	flags.Var(&s.trusted, "trusted-proxies", "`addresses` and ranges of the proxies in front, whose forwarded headers are believed, with commas between")
-	flags.Var(dataFile{&s.stores}, "data", "`file` that routes are kept in: short for -store bolt:FILE. While another process has it, that is waited for, up to -drain-delay and -drain-window")
-	flags.Var(&s.stores, "store", "where routes come from: memory, bolt:FILE, file:DIRECTORY or etcd:URL[,URL…][?OPTIONS][#PREFIX], with the options ca=FILE, cert=FILE&key=FILE and user=NAME&password-file=FILE; the admin API writes to the first `store` named. None: routes end with the process")
+	flags.StringVar(&s.admin, "admin", "127.0.0.1:8081", "`address` of the admin API, or unix:PATH; never an address that serves workspaces; empty means no admin API")
+	flags.Var(&s.adminHosts, "admin-hosts", "comma-separated host `names`, such as gateway.internal, under which the admin API answers besides localhost and IP addresses; * means any")
+	flags.StringVar(&s.health, "health", "", "`address`, or unix:PATH, that answers only /livez and /readyz, for probes; the admin API answers them, too")
+	flags.StringVar(&s.token, "admin-token", "", "`token` that requests to the admin API must carry; set it in the environment, since all users can read a command line")
+	flags.StringVar(&s.tokenFile, "admin-token-file", "", "`file` with that token, or with several lines of a holder's name and a token; created for its owner only if it does not exist; read again at SIGHUP (default \"slipswitch/admin-token\" in the user's configuration directory)")
+	flags.Var(&s.trusted, "trusted-proxies", "comma-separated `addresses` and ranges of the proxies before this one, whose forwarded headers are trusted")
+	flags.Var(dataFile{&s.stores}, "data", "`file` that keeps the routes: short for -store bolt:FILE. If another process has it open, the gateway waits for it, up to -drain-delay plus -drain-window")
+	flags.Var(&s.stores, "store", "a `store` of routes: memory, bolt:FILE, file:DIRECTORY or etcd:URL[,URL…][?OPTIONS][#PREFIX], with the options ca=FILE, cert=FILE&key=FILE and user=NAME&password-file=FILE; may be repeated, and the admin API writes to the first. Without a store, routes end with the process")
 	flags.StringVar(&s.name, "name", hostname(), "this gateway's `name` among those that share a store")
-	flags.Var((*period)(&s.maxStale), "max-stale", "`time` to go on with routes whose store is out of reach, where addresses are given to others in the meantime; for ever if 0")
-	flags.Var((*count)(&s.limits.Requests), "max-requests", "`number` of requests that may be in progress; more are answered with 503 (0: 16384, or half of the descriptors if that is less)")
-	flags.Var((*count)(&s.limits.RequestsPerRoute), "max-requests-per-route", "`number` of them at one host and path (0: half of -max-requests)")
-	flags.Var((*count)(&s.limits.RequestsPerClient), "max-requests-per-client", "`number` of them of one client address, or IPv6 network of 64 bits (0: a quarter of -max-requests)")
-	flags.Var((*count)(&s.streams), "max-streams", "`number` of requests that one HTTP/2 connection may have in progress (0: 100)")
-	flags.Var((*count)(&s.headerBytes), "max-header-bytes", "`number` of bytes that a request's line and header may have; more are answered with 431 (0: 65536)")
-	flags.Var((*count)(&s.limits.Tunnels), "max-tunnels", "`number` of tunnels that there may be; more are answered with 503 (0: as many as descriptors allow)")
-	flags.Var((*count)(&s.limits.TunnelsPerRoute), "max-tunnels-per-route", "`number` of them at one host and path (0: no limit)")
-	flags.Var((*count)(&s.limits.TunnelsPerClient), "max-tunnels-per-client", "`number` of them of one client address, or IPv6 network of 64 bits (0: no limit)")
-	flags.Var((*count)(&s.limits.Handshakes), "max-handshakes", "`number` of upgrades that may wait at a time for their answer (0: no limit)")
-	flags.Var((*period)(&s.drainDelay), "drain-delay", "`time` to go on serving after SIGTERM, not ready, until load balancers have noticed")
-	flags.Var((*period)(&s.drainWindow), "drain-window", "`time` that open requests and tunnels may take after that to end; tunnels are closed one after the other over three quarters of it")
+	flags.Var((*period)(&s.maxStale), "max-stale", "`time` for which routes are served while their store is out of reach; set it if addresses are reassigned to others; 0 means for ever")
+	flags.Var((*count)(&s.limits.Requests), "max-requests", "greatest `number` of requests in progress; further ones are answered with 503 (0: 16384, or half of the descriptors if that is less)")
+	flags.Var((*count)(&s.limits.RequestsPerRoute), "max-requests-per-route", "greatest `number` of them at one host and path (0: half of -max-requests)")
+	flags.Var((*count)(&s.limits.RequestsPerClient), "max-requests-per-client", "greatest `number` of them of one client address, or IPv6 network of 64 bits (0: a quarter of -max-requests)")
+	flags.Var((*count)(&s.streams), "max-streams", "greatest `number` of requests in progress on one HTTP/2 connection (0: 100)")
+	flags.Var((*count)(&s.headerBytes), "max-header-bytes", "greatest `number` of bytes in a request's line and header; longer ones are answered with 431 (0: 65536)")
+	flags.Var((*count)(&s.limits.Tunnels), "max-tunnels", "greatest `number` of tunnels; further ones are answered with 503 (0: as many as descriptors allow)")
+	flags.Var((*count)(&s.limits.TunnelsPerRoute), "max-tunnels-per-route", "greatest `number` of them at one host and path (0: no limit)")
+	flags.Var((*count)(&s.limits.TunnelsPerClient), "max-tunnels-per-client", "greatest `number` of them of one client address, or IPv6 network of 64 bits (0: no limit)")
+	flags.Var((*count)(&s.limits.Handshakes), "max-handshakes", "greatest `number` of upgrades that wait for their answer (0: no limit)")
+	flags.Var((*period)(&s.drainDelay), "drain-delay", "`time` after SIGTERM during which the gateway still serves, but is not ready, until load balancers have noticed")
+	flags.Var((*period)(&s.drainWindow), "drain-window", "`time` after that in which open requests and tunnels may end; tunnels are closed one by one over three quarters of it")
 	flags.StringVar(&s.certFile, "tls-cert", "", "`file` with the certificate chain in PEM; read again when it changes, and at SIGHUP")
 	flags.StringVar(&s.keyFile, "tls-key", "", "`file` with the certificate's key in PEM")
 	flags.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	flags.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error; the end of a tunnel is info")
-	flags.StringVar(&s.cpuProfile, "cpuprofile", "", "`file` for a profile of the processor, from start to end")
-	flags.BoolVar(&s.demo, "demo", false, "serve two workspaces to try, and a page to watch them")
+	flags.StringVar(&s.cpuProfile, "cpuprofile", "", "`file` for a CPU profile, from start to end")
+	flags.BoolVar(&s.demo, "demo", false, "serve two demo workspaces, and a page to watch them")
 	return flags
 }
 
-// readSettings reads the environment, then the flags, which win. It prints what
-// -help asks for, and returns flag.ErrHelp then.
+// readSettings reads the environment, then the flags, which win. For -help it
+// prints the usage, and returns flag.ErrHelp.
 func readSettings(args []string, env func(string) (string, bool), stdout io.Writer) (*settings, error) {
 	s := &settings{drainDelay: 5 * time.Second, drainWindow: 20 * time.Second}
 	flags := s.flags()
@@ -98,18 +98,18 @@ func readSettings(args []string, env func(string) (string, bool), stdout io.Writ
 		fmt.Fprintf(stdout, "usage: gateway [flags]\n\n")
 		flags.SetOutput(stdout)
 		flags.PrintDefaults()
-		fmt.Fprintf(stdout, "\nEach flag is read from the environment, too: -drain-delay from %s.\n", envName("drain-delay"))
+		fmt.Fprintf(stdout, "\nEach flag can also be set in the environment: -drain-delay as %s.\n", envName("drain-delay"))
 		return nil, err
 	case err != nil:
 		return nil, fmt.Errorf("%w: see gateway -help", err)
 	}
 	switch {
 	case flags.NArg() > 0:
-		return nil, fmt.Errorf("what is %q? there are only flags", flags.Arg(0))
+		return nil, fmt.Errorf("unexpected argument %q: there are only flags", flags.Arg(0))
 	case (s.certFile == "") != (s.keyFile == ""):
 		return nil, errors.New("-tls-cert and -tls-key go together")
 	case s.token != "" && s.tokenFile != "":
-		return nil, errors.New("-admin-token and -admin-token-file exclude each other")
+		return nil, errors.New("-admin-token and -admin-token-file cannot be used together")
 	case s.logFormat != "text" && s.logFormat != "json":
 		return nil, fmt.Errorf("-log-format must be text or json, not %q", s.logFormat)
 	case s.demo && len(s.stores) > 0:
@@ -121,7 +121,7 @@ func readSettings(args []string, env func(string) (string, bool), stdout io.Writ
 	if s.listen == "" {
 		s.listen = ":8080"
 		if s.demo {
-			s.listen = "127.0.0.1:8080" // whoever may see the demo may type in it
+			s.listen = "127.0.0.1:8080" // everybody who can see the demo can type in it
 		}
 	}
 	return s, nil
@@ -139,13 +139,13 @@ func (s *settings) logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// hostname names this gateway if nobody does.
+// hostname is the default name of this gateway.
 func hostname() string {
 	name, _ := os.Hostname()
 	return name
 }
 
-// period is a flag of how long something takes.
+// period is a flag for a duration.
 type period time.Duration
 
 func (p *period) String() string { return time.Duration(*p).String() }
@@ -159,7 +159,7 @@ func (p *period) Set(text string) error {
 	return nil
 }
 
-// count is a flag of how many there may be; what 0 means, the flag's usage says.
+// count is a flag for a number. The usage of the flag says what 0 means.
 type count int
 
 func (c *count) String() string { return strconv.Itoa(int(*c)) }
@@ -167,13 +167,13 @@ func (c *count) String() string { return strconv.Itoa(int(*c)) }
 func (c *count) Set(text string) error {
 	n, err := strconv.ParseUint(text, 10, 31)
 	if err != nil {
-		return fmt.Errorf("%q must be a number from 0 on", text)
+		return fmt.Errorf("%q must be a number, 0 or greater", text)
 	}
 	*c = count(n)
 	return nil
 }
 
-// names is a flag of host names.
+// names is a flag for host names.
 type names []string
 
 func (n *names) String() string { return strings.Join(*n, ",") }
@@ -193,7 +193,7 @@ func (n *names) Set(list string) error {
 	return nil
 }
 
-// prefixes is a flag of addresses and address ranges.
+// prefixes is a flag for addresses and address ranges.
 type prefixes []netip.Prefix
 
 func (p *prefixes) String() string {

@@ -17,13 +17,12 @@ import (
 	"github.com/slipswitch/slipswitch/store/filestore"
 )
 
-// specs is a flag of stores, each KIND:WHERE or memory; it may be given several
-// times.
+// specs is a flag for stores, each KIND:WHERE or memory. It may be repeated.
 type specs []string
 
 func (s *specs) String() string { return strings.Join(*s, " ") }
 
-// Set adds stores, with spaces between.
+// Set adds stores, separated by spaces.
 func (s *specs) Set(list string) error {
 	for spec := range strings.FieldsSeq(list) {
 		kind, where, _ := strings.Cut(spec, ":")
@@ -35,10 +34,10 @@ func (s *specs) Set(list string) error {
 	return nil
 }
 
-// dataFile is the flag for the most usual store.
+// dataFile is a flag for the most common store.
 type dataFile struct{ *specs }
 
-// Set adds a file; the empty name is none.
+// Set adds a file. An empty name adds none.
 func (d dataFile) Set(file string) error {
 	if file != "" {
 		*d.specs = append(*d.specs, "bolt:"+file)
@@ -48,13 +47,13 @@ func (d dataFile) Set(file string) error {
 
 func (d dataFile) String() string { return "" }
 
-// A closer is a store that is this program's own.
+// A closer is a store that this program must close.
 type closer interface {
 	store.Store
 	Close() error
 }
 
-// openers open a store, by kind.
+// openers open stores, by kind.
 var openers = map[string]func(where string) (closer, error){
 	"bolt": func(file string) (closer, error) { return boltstore.Open(file) },
 	"etcd": openEtcd,
@@ -63,13 +62,13 @@ var openers = map[string]func(where string) (closer, error){
 	"memory": func(string) (closer, error) { return new(memory), nil },
 }
 
-// memory ends with the process.
+// memory is a store that ends with the process.
 type memory struct{ store.Memory }
 
 func (*memory) Close() error { return nil }
 
-// stores are where the routes come from and are kept. The first one is written
-// to by the admin API; of the others it must not have the owners.
+// stores are the sources of the routes. The admin API writes to the first one.
+// The owners of the others must differ from those of the first.
 type stores struct {
 	open  []closer
 	syncs []*store.Sync
@@ -77,9 +76,9 @@ type stores struct {
 	ended sync.WaitGroup
 }
 
-// openStores opens each store and fills the router from it. One that cannot be
-// reached at once is waited for a little; then the gateway is not ready yet.
-// When start ends, nothing is waited for any more.
+// openStores opens each store and fills the router from it. It waits a little for
+// a store that cannot be reached at once; after that the gateway is not ready
+// yet. When start ends, it waits no longer.
 func openStores(start context.Context, settings *settings, router *slipswitch.Router, log *slog.Logger) (*stores, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &stores{stop: cancel}
@@ -88,7 +87,7 @@ func openStores(start context.Context, settings *settings, router *slipswitch.Ro
 		opened, err := openers[kind](where)
 		if errors.Is(err, boltstore.ErrLocked) {
 			wait := settings.drainDelay + settings.drainWindow
-			log.Info("waiting for another process to let go of the routes, as a gateway does that drains", "store", spec, "for", wait.String())
+			log.Info("waiting for another process to release the routes, such as a gateway that drains", "store", spec, "for", wait.String())
 			for end := time.Now().Add(wait); errors.Is(err, boltstore.ErrLocked) && time.Now().Before(end) && start.Err() == nil; {
 				opened, err = openers[kind](where)
 			}
@@ -98,7 +97,7 @@ func openStores(start context.Context, settings *settings, router *slipswitch.Ro
 			return nil, fmt.Errorf("-store %s: %w", spec, err)
 		}
 		sync := &store.Sync{Source: opened, Router: router, Name: spec, Gateway: settings.name, MaxStale: settings.maxStale, Logger: log}
-		if i > 0 { // its owners are others, whatever they are called there
+		if i > 0 { // its owners are distinct, whatever names the store has for them
 			sync.Owner = func(name string) *slipswitch.Owner {
 				return &slipswitch.Owner{Name: strings.TrimSuffix(spec+" "+name, " ")}
 			}
@@ -106,7 +105,7 @@ func openStores(start context.Context, settings *settings, router *slipswitch.Ro
 		s.open, s.syncs = append(s.open, opened), append(s.syncs, sync)
 		s.ended.Go(func() { sync.Run(ctx) })
 		soon, done := context.WithTimeout(start, 5*time.Second)
-		sync.Wait(soon, 0) // one after the other: a key that two of them have is the first one's
+		sync.Wait(soon, 0) // one after the other: if two of them hold the same route, the first wins
 		done()
 	}
 	return s, nil
@@ -120,7 +119,7 @@ func (s *stores) handler(next http.Handler) http.Handler {
 	return next
 }
 
-// admin returns them as the admin API wants them.
+// admin returns the stores for the admin API.
 func (s *stores) admin() []admin.Store {
 	all := make([]admin.Store, len(s.syncs))
 	for i, sync := range s.syncs {
@@ -129,7 +128,7 @@ func (s *stores) admin() []admin.Store {
 	return all
 }
 
-// close releases the stores; the router keeps its routes.
+// close releases the stores. The router keeps its routes.
 func (s *stores) close() {
 	s.stop()
 	s.ended.Wait()

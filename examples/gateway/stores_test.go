@@ -146,7 +146,7 @@ func TestSuccessorWaitsForTheFile(t *testing.T) {
 	old.signal(syscall.SIGTERM)
 	old.await("draining", nil)
 	successor := start(t, "-data="+file, "-drain-delay=3s", "-drain-window=20s", "-listen="+old.public, "-admin="+old.admin)
-	if waited, _ := successor.logged("waiting for another process to let go of the routes, as a gateway does that drains"); len(waited) == 0 {
+	if waited, _ := successor.logged("waiting for another process to release the routes, such as a gateway that drains"); len(waited) == 0 {
 		t.Error("the successor had not to wait")
 	}
 	alive := 0

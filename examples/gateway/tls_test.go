@@ -63,7 +63,7 @@ func TestCertificateReload(t *testing.T) {
 		if got := serial(); got != 1 {
 			t.Fatalf("certificate %d while its key is missing; want 1", got)
 		}
-		failed, _ := g.logged("certificate not read again, the last one stays")
+		failed, _ := g.logged("certificate could not be read again, the last one stays")
 		return len(failed) == 1
 	})
 	write(keyFile, key)

@@ -13,21 +13,22 @@ import (
 	"unicode"
 )
 
-// soleHolder is the name of whoever has a token without one.
+// soleHolder is the name of the holder of a token without a name.
 const soleHolder = "admin"
 
-// tokens are what the admin API asks for, one of them, by their holders' names.
+// tokens are the tokens that the admin API accepts, by the names of their
+// holders.
 type tokens struct {
-	file     string // that they are from; "": they cannot change
-	made     bool   // it is new
-	readable bool   // others than its owner can read it
+	file     string // that they were read from; empty: they cannot change
+	made     bool   // the file is new
+	readable bool   // by others than its owner
 
 	current atomic.Pointer[map[string]string]
 }
 
-// openTokens takes the token that is configured, or reads those of a file. If
-// there is neither, it makes one in a file that only its owner can read, so
-// that a restart keeps it.
+// openTokens returns the configured token, or those of a file. Without either, it
+// creates a token in a file that only its owner can read, so that a restart keeps
+// it.
 func (s *settings) openTokens() (*tokens, error) {
 	t := new(tokens)
 	if s.token != "" {
@@ -37,10 +38,10 @@ func (s *settings) openTokens() (*tokens, error) {
 	if t.file = s.tokenFile; t.file == "" {
 		dir, err := os.UserConfigDir()
 		if err != nil {
-			return nil, fmt.Errorf("no place for a token: set -admin-token-file or %s (%w)", envName("admin-token"), err)
+			return nil, fmt.Errorf("there is no directory for a token: set -admin-token-file or %s (%w)", envName("admin-token"), err)
 		}
 		dir = filepath.Join(dir, "slipswitch")
-		if err := os.MkdirAll(dir, 0o700); err != nil { // no other: its name may be mistyped
+		if err := os.MkdirAll(dir, 0o700); err != nil { // the default one only: another name may be mistyped
 			return nil, err
 		}
 		t.file = filepath.Join(dir, "admin-token")
@@ -54,7 +55,7 @@ func (s *settings) openTokens() (*tokens, error) {
 	return t, err
 }
 
-// read reads the file. If that fails, the tokens stay what they were.
+// read reads the file. If that fails, the tokens stay.
 func (t *tokens) read() error {
 	if t.file == "" {
 		return nil
@@ -63,9 +64,9 @@ func (t *tokens) read() error {
 	if err != nil {
 		return err
 	}
-	if runtime.GOOS != "windows" { // which has no such modes
+	if runtime.GOOS != "windows" { // Windows has no such modes
 		if mode := info.Mode().Perm(); mode&0o002 != 0 {
-			return fmt.Errorf("%s has mode %04o, so that everybody can write a token to it: chmod 600", t.file, mode)
+			return fmt.Errorf("%s has mode %04o, so everybody can write a token to it: chmod 600", t.file, mode)
 		}
 		t.readable = info.Mode().Perm()&0o004 != 0
 	}
@@ -81,17 +82,17 @@ func (t *tokens) read() error {
 	return nil
 }
 
-// all is an admin.Handler's Tokens.
+// all is for the Tokens of an admin.Handler.
 func (t *tokens) all() map[string]string { return *t.current.Load() }
 
-// parseTokens reads one token, or lines of a name and a token each. Errors name
-// the line, and never what is in it.
+// parseTokens reads one token, or lines of a name and a token each. Its errors
+// name the line, and never quote it.
 func parseTokens(text string) (map[string]string, error) {
 	all, holders := make(map[string]string), make(map[string]bool)
 	fields := strings.Fields(text)
 	switch {
 	case len(fields) == 0:
-		return nil, errors.New("it is empty: write a token to it, or delete it")
+		return nil, errors.New("the file is empty: write a token to it, or delete it")
 	case len(fields) == 1:
 		all[soleHolder] = fields[0]
 		return all, checkToken(fields[0])
@@ -104,7 +105,7 @@ func parseTokens(text string) (map[string]string, error) {
 		case len(fields) == 0:
 			continue
 		case len(fields) != 2:
-			return nil, fmt.Errorf("line %d must be a name and a token with a space between; only one token alone needs no name", number)
+			return nil, fmt.Errorf("line %d must be a name and a token, separated by a space; only a single token needs no name", number)
 		case all[fields[0]] != "" || holders[fields[1]]:
 			return nil, fmt.Errorf("line %d has the name or the token of another line", number)
 		}
@@ -116,17 +117,17 @@ func parseTokens(text string) (map[string]string, error) {
 	return all, nil
 }
 
-// checkToken refuses what no request could name.
+// checkToken refuses a token that no request could carry.
 func checkToken(token string) error {
 	if strings.ContainsFunc(token, func(c rune) bool { return !unicode.IsPrint(c) }) || strings.TrimSpace(token) != token {
-		return errors.New("a token must have printable characters only, and no white space at its ends: requests could not name it")
+		return errors.New("a token must have only printable characters, and no white space at its ends: no request could carry it")
 	}
 	return nil
 }
 
-// makeToken writes a file, whose directory must be there, under another name
-// first: who starts at the same time reads a whole token or none. Made is false
-// if somebody else was faster.
+// makeToken writes a token to a file in an existing directory. It writes to a
+// temporary file first, so that a program that starts at the same time reads a
+// whole token or none. Made is false if another program was faster.
 func makeToken(file string) (made bool, err error) {
 	f, err := os.CreateTemp(filepath.Dir(file), ".admin-token-*") // 0600 from the start
 	if err != nil {
@@ -141,7 +142,7 @@ func makeToken(file string) (made bool, err error) {
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil
 	}
-	if err != nil { // a file system without links: nothing but the race is lost
+	if err != nil { // a file system without links: only the protection from the race is lost
 		err = os.Rename(f.Name(), file)
 	}
 	return err == nil, err

@@ -77,10 +77,10 @@ func TestSettings(t *testing.T) {
 		{nil, []string{"-tls-cert=a"}, "-tls-cert and -tls-key go together"},
 		{nil, []string{"-log-format=xml"}, `-log-format must be text or json, not "xml"`},
 		{nil, []string{"-trusted-proxies=10.0.0.0/8,all"}, `"all" is neither an address nor a range`},
-		{nil, []string{"serve"}, `what is "serve"?`},
+		{nil, []string{"serve"}, `unexpected argument "serve"`},
 		{nil, []string{"-drain-delay=-1s"}, `"-1s" must be a time such as 20s`},
 		{[]string{"SLIPSWITCH_DRAIN_WINDOW=soon"}, nil, `SLIPSWITCH_DRAIN_WINDOW: "soon" must be a time such as 20s`},
-		{[]string{"SLIPSWITCH_LOG_FORMAT=xml"}, []string{"-log-format=json", "extra"}, `what is "extra"?`}, // flags win
+		{[]string{"SLIPSWITCH_LOG_FORMAT=xml"}, []string{"-log-format=json", "extra"}, `unexpected argument "extra"`}, // flags win
 		{nil, []string{"-store=redis:x"}, `"redis:x" must be memory, bolt:FILE`},
 		{nil, []string{"-store=bolt"}, `"bolt" must be memory, bolt:FILE`},
 		{nil, []string{"-data=/none/routes.db"}, "-store bolt:/none/routes.db: open /none/routes.db: no such file"},
@@ -93,8 +93,8 @@ func TestSettings(t *testing.T) {
 		{nil, []string{"-store=file:/none"}, "filestore: /none: no such file"},
 		{nil, []string{"-admin-token=x", "-listen=8080"}, "-listen: listen tcp: address 8080: missing port"},
 		{nil, []string{"-admin-token=x", "-listen=127.0.0.1:0", "-admin=8081"}, "-admin: listen tcp: address 8081: missing port"},
-		{nil, []string{"-admin-token=x", "-admin-token-file=y"}, "-admin-token and -admin-token-file exclude each other"},
-		{[]string{"SLIPSWITCH_ADMIN_TOKEN=x\n"}, nil, "-admin-token: a token must have printable characters only"},
+		{nil, []string{"-admin-token=x", "-admin-token-file=y"}, "-admin-token and -admin-token-file cannot be used together"},
+		{[]string{"SLIPSWITCH_ADMIN_TOKEN=x\n"}, nil, "-admin-token: a token must have only printable characters"},
 		{nil, []string{"-admin-hosts=gateway.internal:8081"}, `-admin-hosts: "gateway.internal:8081" must be a host name without port`},
 		{nil, []string{"-admin-token=x", "-listen=127.0.0.1:0", "-admin=", "-health=8082"}, "-health: listen tcp: address 8082: missing port"},
 		{nil, []string{"-admin-token=x", "-listen=127.0.0.1:0", "-admin=unix:/none/socket"}, "-admin: listen unix /none/socket: "},
@@ -118,15 +118,15 @@ func TestTokenFilesRefused(t *testing.T) {
 		mode       os.FileMode
 		want       string
 	}{
-		{"all-write", "s3cret\n", 0o666, "has mode 0666, so that everybody can write a token to it: chmod 600"},
-		{"empty", "\n \n", 0o600, "it is empty"},
+		{"all-write", "s3cret\n", 0o666, "has mode 0666, so everybody can write a token to it: chmod 600"},
+		{"empty", "\n \n", 0o600, "the file is empty"},
 		{"two-lines", "s3cret\ns3cret-old\n", 0o600, "line 1 must be a name and a token"},
 		{"a-name-less", "ci s3cret-1\ns3cret-2\n", 0o600, "line 2 must be a name and a token"},
 		{"three", "ci s3cret-1 x\n", 0o600, "line 1 must be a name and a token"},
 		{"same-name", "ci s3cret-1\n\nci s3cret-2\n", 0o600, "line 3 has the name or the token of another line"},
 		{"same-token", "ci s3cret\nada s3cret\n", 0o600, "line 2 has the name or the token of another line"},
-		{"control", "s3cret\x00\n", 0o600, "a token must have printable characters only"},
-		{"byte-order-mark", "\ufeffs3cret\n", 0o600, "a token must have printable characters only"},
+		{"control", "s3cret\x00\n", 0o600, "a token must have only printable characters"},
+		{"byte-order-mark", "\ufeffs3cret\n", 0o600, "a token must have only printable characters"},
 		{"none/of/these", "", 0, "none/of/"},
 	} {
 		file := filepath.Join(dir, row.name)
