@@ -20,11 +20,11 @@ import (
 
 const (
 	maxErrorPage     = 4 << 20          // bytes
-	errorPageTimeout = 10 * time.Second // for the whole of it
+	errorPageTimeout = 10 * time.Second // for the whole page
 )
 
-// An errorPages answers for upstreams that do not: with a page of --error-target,
-// of --error-path, or its own.
+// An errorPages answers in place of upstreams that fail, with a page of
+// --error-target, of --error-path, or its own.
 type errorPages struct {
 	target *url.URL // nil: none
 	path   string
@@ -43,8 +43,8 @@ func newErrorPages(o *options, log *slog.Logger) *errorPages {
 	return p
 }
 
-// handle is the Proxy's ErrorHandler. An upstream that cannot be reached, or
-// does not answer in time, is 503 here.
+// handle is the ErrorHandler of the Proxy. If an upstream cannot be reached, or
+// does not answer in time, the status is 503.
 func (p *errorPages) handle(w http.ResponseWriter, r *http.Request, e *slipswitch.Error) {
 	status := e.Status
 	if status == http.StatusBadGateway || status == http.StatusGatewayTimeout {
@@ -52,7 +52,7 @@ func (p *errorPages) handle(w http.ResponseWriter, r *http.Request, e *slipswitc
 	}
 	switch {
 	case isUpgrade(r):
-		w.WriteHeader(status) // scripts see no page
+		w.WriteHeader(status) // a script gets no page
 	case p.target != nil:
 		p.fetch(w, r, status)
 	case p.path != "":

@@ -17,9 +17,9 @@ import (
 // healthPath is served by the proxy itself.
 const healthPath = "/_chp_healthz"
 
-// A received is what a request said before it was cleaned. As in
-// configurable-http-proxy every client is believed: who stands in front of it
-// has cleaned up, or nobody has to.
+// A received has the header of a request before it was cleaned. As in
+// configurable-http-proxy, every client's fields are trusted: a proxy before this
+// one has to clean them, if necessary.
 type received struct {
 	header  http.Header
 	upgrade bool
@@ -27,7 +27,7 @@ type received struct {
 
 type receivedKey struct{}
 
-// ServeHTTP serves the public side.
+// ServeHTTP serves the public server.
 func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.RequestURI == healthPath {
 		w.Header().Set("Content-Type", "application/json")
@@ -50,16 +50,16 @@ func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.proxy.ServeHTTP(answer, r.WithContext(context.WithValue(r.Context(), receivedKey{}, said)))
 }
 
-// isUpgrade reports whether a request asks for a WebSocket. Other offers are
-// ignored, and the request served.
+// isUpgrade reports whether a request asks for a WebSocket. Other upgrades are
+// ignored, and the request is served.
 func isUpgrade(r *http.Request) bool {
 	return r.ProtoMajor == 1 && httpguts.HeaderValuesContainsToken(r.Header["Connection"], "upgrade") &&
 		httpguts.HeaderValuesContainsToken(r.Header["Upgrade"], "websocket")
 }
 
-// find looks for the route ahead of the Proxy, where somebody wants to know
-// what it costs, or the route's path will be cut off: to its bare path it adds
-// a slash, so that the target gets "/", where the Proxy would redirect to there.
+// find looks the route up before the Proxy does, if lookups are measured or the
+// route's path is removed. To a request for exactly that path it adds a slash, so
+// that the target gets "/" where the Proxy would redirect.
 func (s *standIn) find(r *http.Request) {
 	if !s.measured && !s.noIncludePrefix {
 		return
@@ -81,8 +81,8 @@ func (s *standIn) find(r *http.Request) {
 	}
 }
 
-// middleware stands between the match and the target: headers go out as they
-// must, and the answer is looked at.
+// middleware runs between the match and the target. It sets the headers of the
+// request, and observes the answer.
 func (s *standIn) middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		match, _ := slipswitch.MatchFrom(r.Context())
@@ -90,19 +90,19 @@ func (s *standIn) middleware(next http.Handler) http.Handler {
 		s.forwarded(r, said)
 		maps.Copy(r.Header, s.customHeader)
 		if s.autoRewrite || s.protocolRewrite != "" {
-			if upstreams := match.Route().Upstreams; len(upstreams) > 0 { // none: by who else writes to the store
+			if upstreams := match.Route().Upstreams; len(upstreams) > 0 { // none if another program has put it in the store
 				w = &redirected{ResponseWriter: w, options: s.options, host: r.Host, target: upstreams[0].URL}
 			}
 		}
 		answer := &answer{ResponseWriter: w}
 		next.ServeHTTP(answer, r)
-		if 200 <= answer.status && answer.status < 300 { // a refusal, or an upstream that is down, is no use
+		if 200 <= answer.status && answer.status < 300 { // refusals and failures do not count as use
 			s.use(match.Key())
 		}
 	})
 }
 
-// use notes that a route has served: that which stands there now.
+// use notes a use of the route that stands at the key now.
 func (s *standIn) use(key slipswitch.Key) {
 	if s.measured {
 		defer s.counts.timeActivity(time.Now())
@@ -114,20 +114,20 @@ func (s *standIn) use(key slipswitch.Key) {
 
 var portOfHost = regexp.MustCompile(`:(\d+)$`)
 
-// between are the fields that the Proxy drops since they are for one connection, or
-// are no client's to set.
+// between are the fields that the Proxy drops because they concern one
+// connection, or a client may not set them.
 var between = map[string]bool{
 	"Connection": true, "Proxy-Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Te": true,
 	"Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Http2-Settings": true, "Proxy": true, "Host": true, "Content-Length": true,
 }
 
-// isOdd reports whether a character is one that the Proxy drops a field for.
+// isOdd reports whether the Proxy drops a field whose name has the character.
 func isOdd(c rune) bool {
 	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-'
 }
 
-// forwarded sets what X-Forwarded headers are to say: what the client has said,
-// and behind it what is known here.
+// forwarded sets the X-Forwarded headers: the client's values, followed by the
+// proxy's own.
 func (s *standIn) forwarded(r *http.Request, said *received) {
 	for name := range r.Header {
 		if strings.HasPrefix(name, "X-Forwarded-") {
@@ -162,7 +162,7 @@ func (s *standIn) forwarded(r *http.Request, said *received) {
 	if digits := portOfHost.FindStringSubmatch(r.Host); digits != nil {
 		port = digits[1]
 	}
-	if client, _, err := net.SplitHostPort(r.RemoteAddr); err == nil { // a socket's have no address
+	if client, _, err := net.SplitHostPort(r.RemoteAddr); err == nil { // requests over a Unix socket have no address
 		add("X-Forwarded-For", client)
 	}
 	add("X-Forwarded-Port", port)
@@ -172,7 +172,7 @@ func (s *standIn) forwarded(r *http.Request, said *received) {
 	}
 }
 
-// An answer remembers the status that was answered.
+// An answer remembers its status.
 type answer struct {
 	http.ResponseWriter
 	status int // 0: none

@@ -13,7 +13,7 @@ import (
 	"github.com/slipswitch/slipswitch/examples/internal/socket"
 )
 
-// A server is one address with a handler behind it.
+// A server is an address and its handler.
 type server struct {
 	http.Server
 	name     string
@@ -42,8 +42,8 @@ func (s *server) serve() error {
 	return s.Serve(s.listener)
 }
 
-// run serves until a signal comes and all has ended, or a second one comes.
-// Hangups do not end it.
+// run serves until a signal arrives and everything has ended, or a second one
+// arrives. SIGHUP does not end it.
 func (s *standIn) run(signals, hangups <-chan os.Signal) error {
 	defer s.close()
 	for _, each := range s.servers {
@@ -86,7 +86,7 @@ func (s *standIn) run(signals, hangups <-chan os.Signal) error {
 	}
 }
 
-// shutDown lets requests and sockets end within the window.
+// shutDown gives requests and sockets until the end of the window to end.
 func (s *standIn) shutDown() {
 	window, cancel := context.WithTimeout(context.Background(), shutdownWindow)
 	defer cancel()
@@ -104,7 +104,7 @@ func (s *standIn) shutDown() {
 	ending.Wait()
 }
 
-// close lets go of what was opened.
+// close closes the listeners and the storage.
 func (s *standIn) close() {
 	for _, each := range s.servers {
 		if each.listener != nil {

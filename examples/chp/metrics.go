@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// counts are the metrics, under the names that dashboards know.
+// counts are the metrics, under the names that dashboards use.
 type counts struct {
 	registry        *prometheus.Registry
 	routeGet        prometheus.Counter
@@ -67,10 +67,10 @@ func (c *counts) handler() http.Handler {
 
 func (c *counts) proxied(status int) { c.proxy.WithLabelValues(strconv.Itoa(status)).Inc() }
 
-// timeActivity is the time that it took to note one.
+// timeActivity records the time that it took to note a use.
 func (c *counts) timeActivity(start time.Time) { c.activity.Observe(time.Since(start).Seconds()) }
 
-// timeFind is a lookup's time.
+// timeFind records the time of a lookup.
 func (c *counts) timeFind(start time.Time) { c.find.Observe(time.Since(start).Seconds()) }
 
 // asked counts an answer of the API.

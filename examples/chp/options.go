@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-// version is that of the configurable-http-proxy whose place this takes.
+// version is the version of configurable-http-proxy that this program replaces.
 const version = "5.3.0"
 
-// options are the command line, by the names that it has there.
+// options are the options of the command line, by their names there.
 type options struct {
 	public, api, metrics address
 	ssl, apiSSL          serverTLS
@@ -46,10 +46,10 @@ type options struct {
 	storage              string
 	activity             string
 	logLevel             slog.Level
-	token                string // of the environment
+	token                string // from the environment
 }
 
-// An address is where one of the servers listens: at a socket or a port.
+// An address is the address of a server: a socket, or an IP address and a port.
 type address struct{ ip, port, socket string }
 
 func (a address) String() string {
@@ -69,8 +69,8 @@ func (a address) local() bool {
 	return a.socket != "" || a.ip == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// readOptions reads a command line, and what the environment says to it. It
-// prints what --help and --version ask for, and returns flag.ErrHelp then.
+// readOptions reads the command line and the environment. For --help and
+// --version it prints the text, and returns flag.ErrHelp.
 func readOptions(args []string, env func(string) string, stdout io.Writer) (*options, error) {
 	o := &options{
 		api:          address{ip: "localhost"},
@@ -92,7 +92,7 @@ func readOptions(args []string, env func(string) string, stdout io.Writer) (*opt
 	case err != nil:
 		return nil, err
 	case flags.NArg() > 0:
-		return nil, fmt.Errorf("what is %q? there are only options", flags.Arg(0))
+		return nil, fmt.Errorf("unexpected argument %q: there are only options", flags.Arg(0))
 	case showsVersion:
 		fmt.Fprintln(stdout, version)
 		return nil, flag.ErrHelp
@@ -100,8 +100,8 @@ func readOptions(args []string, env func(string) string, stdout io.Writer) (*opt
 	return o, o.complete()
 }
 
-// complete fills in what follows from other options, and refuses those that
-// contradict each other.
+// complete sets options whose defaults depend on others, and refuses
+// contradictions.
 func (o *options) complete() error {
 	switch {
 	case o.public.socket != "" && o.public.ip+o.public.port != "":
@@ -137,7 +137,8 @@ func (o *options) complete() error {
 	return nil
 }
 
-// upstreamTimeout is how long an upstream may be silent; 0: for ever.
+// upstreamTimeout is the time for which an upstream may be silent. Zero means no
+// limit.
 func (o *options) upstreamTimeout() time.Duration {
 	if o.timeout > 0 && o.proxyTimeout > 0 {
 		return min(o.timeout, o.proxyTimeout)

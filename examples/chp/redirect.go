@@ -7,12 +7,12 @@ import (
 	"net/url"
 )
 
-// A redirected answer has the Location of a redirect to the target's own host
-// rewritten to where the client sees it.
+// A redirected answer rewrites the Location of a redirect to the target's own
+// host, so that it names the host that the client sees.
 type redirected struct {
 	http.ResponseWriter
 	options *options
-	host    string // that the client has asked for
+	host    string // that the client asked for
 	target  string
 }
 
@@ -45,7 +45,7 @@ func (w *redirected) rewritten(location string) string {
 	return u.String()
 }
 
-// redirect sends those who ask by HTTP to the same place by HTTPS.
+// redirect redirects HTTP requests to the same URL by HTTPS.
 func (o *options) redirect(w http.ResponseWriter, r *http.Request) {
 	if r.Host == "" {
 		http.Error(w, fmt.Sprintf("This server is HTTPS-only on port %s, but an HTTP request was made and the host could not be determined from the request.",
@@ -53,8 +53,8 @@ func (o *options) redirect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	target := r.URL.RequestURI()
-	if target[0] != '/' { // as of GET http:@evil.example/: the host would be a user's name
-		http.Error(w, "The request's target must begin with a slash.", http.StatusBadRequest)
+	if target[0] != '/' { // such as GET http:@evil.example/, where the host would become a user name
+		http.Error(w, "The request target must begin with a slash.", http.StatusBadRequest)
 		return
 	}
 	host := r.Host

@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// reloads reads the certificates again at each signal: a closed terminal sends
-// SIGHUP, too, and must not end a socket. Error pages are read for each answer.
+// reloads reads the certificates again at each SIGHUP. It ends no socket, since a
+// terminal that closes sends SIGHUP, too. Error pages are read for each answer.
 func (s *standIn) reloads(hangups <-chan os.Signal) {
 	for range hangups {
 		s.log.Info("reloading certificates at SIGHUP: --client-ssl-ca, options and environment need a restart")
@@ -18,7 +18,7 @@ func (s *standIn) reloads(hangups <-chan os.Signal) {
 			}
 		}
 		if failed != nil {
-			s.log.Error("reloaded, but what cannot be read stays as it was", "error", failed)
+			s.log.Error("reloaded; certificates that cannot be read stay as they were", "error", failed)
 		} else {
 			s.log.Info("reloaded")
 		}

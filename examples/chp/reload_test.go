@@ -56,7 +56,7 @@ func TestHangup(t *testing.T) {
 				t.Fatalf("it has ended:\n%s", d.output)
 			default:
 			}
-			return strings.Count(d.output.String(), "msg=reloaded")+strings.Count(d.output.String(), `msg="reloaded, but`) == hangUps
+			return strings.Count(d.output.String(), "msg=reloaded")+strings.Count(d.output.String(), `msg="reloaded; `) == hangUps
 		})
 		d.public.secure, d.api.secure = want.client(nil), want.client(nil)
 		d.talk(conn, "still here")

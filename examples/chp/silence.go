@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// bound gives up a client, by --timeout, that sends nothing of its request's
-// body, or takes nothing of the response, for so long. WebSockets may be
-// silent. The server lifts the deadlines: at the body's end, and the response's.
+// bound ends, after --timeout, a client that sends nothing of its request's body,
+// or reads nothing of the response. WebSockets may be silent. The server removes
+// the deadlines at the end of the body, and of the response.
 func (o *options) bound(next http.Handler) http.Handler {
 	if o.timeout == 0 {
 		return next

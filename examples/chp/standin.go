@@ -20,7 +20,7 @@ import (
 // apiPath is where the REST API is.
 const apiPath = "/api/routes"
 
-// shutdownWindow is how long sockets and requests may take to end.
+// shutdownWindow is the time that sockets and requests have to end.
 const shutdownWindow = 5 * time.Second
 
 // A standIn stands in for configurable-http-proxy: servers on one router.
@@ -37,7 +37,7 @@ type standIn struct {
 
 func newStandIn(o *options) (*standIn, error) {
 	s := &standIn{options: o, counts: newCounts(), log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.logLevel}))}
-	log.SetFlags(0) // net/http writes there what upstreams send unasked
+	log.SetFlags(0) // net/http logs unsolicited responses there
 	log.SetOutput(slog.NewLogLogger(s.log.Handler(), slog.LevelDebug).Writer())
 	if err := o.client(); err != nil {
 		return nil, err
@@ -87,18 +87,19 @@ func newStandIn(o *options) (*standIn, error) {
 func (s *standIn) add(name string, at address, handler http.Handler, secure *tls.Config) {
 	each := &server{name: name, address: at}
 	each.Handler, each.TLSConfig = handler, secure
-	each.Protocols = new(http.Protocols) // HTTP/2 asks for suites that --ssl-ciphers may leave out
+	each.Protocols = new(http.Protocols) // HTTP/2 requires suites that --ssl-ciphers may exclude
 	each.Protocols.SetHTTP1(true)
 	each.ReadHeaderTimeout = time.Minute
-	each.MaxHeaderBytes = 64 << 10 // short fields take fifty times their size
+	each.MaxHeaderBytes = 64 << 10 // in memory short fields take fifty times their size
 	each.IdleTimeout = cmp.Or(s.keepAliveTimeout, 5*time.Second)
 	each.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	s.servers = append(s.servers, each)
 }
 
-// counted is what moves last_activity besides a request that was served: its
-// body, and a WebSocket's bytes; and, but for --activity client, downloads that
-// run and what upstreams push.
+// counted is the traffic that updates last_activity, besides the start of a
+// request: its body, and a WebSocket's bytes from the client. Without --activity
+// client, downloads in progress and messages that upstreams send unasked count,
+// too.
 func (o *options) counted() slipswitch.ActivityKinds {
 	counted := slipswitch.ActivityUploads | slipswitch.ActivityClientBytes
 	if o.activity == "all" {
@@ -107,12 +108,12 @@ func (o *options) counted() slipswitch.ActivityKinds {
 	return counted
 }
 
-// restAPI returns the REST API, and nothing but that.
+// restAPI returns the handler of the REST API.
 func (s *standIn) restAPI() *admin.Handler {
 	h := &admin.Handler{Router: &s.router, Token: s.token, Open: s.token == "", CHPHostRouting: s.hostRouting,
 		Logger: slog.New(slog.DiscardHandler)} // watched logs each request
 	if s.token != "" || !s.api.local() || s.api.socket != "" {
-		h.Hosts = []string{"*"} // else only a browser of this machine reaches it, for a page with a name of its own
+		h.Hosts = []string{"*"} // else a page in a local browser could reach it by a name of its own
 	}
 	if s.storage != nil {
 		h.Stores = []admin.Store{s.storage.sync}
@@ -122,8 +123,8 @@ func (s *standIn) restAPI() *admin.Handler {
 	return h
 }
 
-// watched answers 404 for all but the REST API, and counts and logs what that
-// answers, with who has asked and the version that the routes have then.
+// watched answers 404 for all paths but the REST API's. It counts and logs each
+// answer, with the client and the version that the table then has.
 func (s *standIn) watched(api http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer := &answer{ResponseWriter: w}

@@ -34,8 +34,8 @@ var openers = map[string]func(where string) (closer, error){
 	},
 }
 
-// A storage is where routes outlive the process. It has them as they were put:
-// what the command line makes of them is this process's own.
+// A storage is a store of routes that outlive the process. It has them as they
+// were put; the changes that the options make are in this process only.
 type storage struct {
 	opened closer
 	sync   *store.Sync
@@ -43,8 +43,8 @@ type storage struct {
 	ended  sync.WaitGroup
 }
 
-// openStorage opens a store and fills the router from it. One that cannot be
-// reached is waited for a little, and then followed as soon as it can be.
+// openStorage opens a store and fills the router from it. It waits a little for a
+// store that cannot be reached, which is then followed as soon as it can.
 func openStorage(spec string, router *slipswitch.Router, route func(*slipswitch.Route), log *slog.Logger) (*storage, error) {
 	kind, where, _ := strings.Cut(spec, ":")
 	opened, err := openers[kind](where)
@@ -55,7 +55,7 @@ func openStorage(spec string, router *slipswitch.Router, route func(*slipswitch.
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &storage{opened: opened, stop: cancel, sync: &store.Sync{
 		Source: opened, Router: router, Name: spec, Route: route, Gateway: name, Logger: log,
-		BrakeTime: -1, // a hub that says DELETE means it, as often as it says so
+		BrakeTime: -1, // a hub means each DELETE, however many it sends
 	}}
 	s.ended.Go(func() { s.sync.Run(ctx) })
 	soon, done := context.WithTimeout(ctx, 5*time.Second)

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// parseTarget reads the URL of a target: http:, https:, or http+unix: with the
-// percent-encoded path of a socket where others have the host.
+// parseTarget parses the URL of a target: http:, https:, or http+unix: with the
+// percent-encoded path of a socket in place of the host.
 func parseTarget(s string) (*url.URL, error) {
 	for _, scheme := range []string{"http+unix://", "unix+http://"} {
 		rest, ok := strings.CutPrefix(s, scheme)
@@ -20,7 +20,7 @@ func parseTarget(s string) (*url.URL, error) {
 		socket, path, _ := strings.Cut(rest, "/")
 		socket, err := url.PathUnescape(socket)
 		if err != nil || !strings.HasPrefix(socket, "/") {
-			return nil, errors.New("http+unix:// must be followed by a socket's percent-encoded path, as %2Frun%2Fsocket is")
+			return nil, errors.New("http+unix:// must be followed by the percent-encoded path of a socket, such as %2Frun%2Fsocket")
 		}
 		u, err := url.Parse("http://localhost/" + path)
 		if err != nil {
@@ -36,12 +36,12 @@ func parseTarget(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// hostOf returns the Host that requests to an upstream's URL have of
-// themselves: with a port, unless it is the scheme's own.
+// hostOf returns the Host that requests to a URL have by default: with the port,
+// unless it is the default of the scheme.
 func hostOf(upstream string) string {
 	u, err := url.Parse(upstream)
 	if err != nil || u.Host == "" {
-		return "localhost" // a socket
+		return "localhost" // a Unix socket
 	}
 	return withoutDefaultPort(u)
 }
@@ -53,7 +53,7 @@ func withoutDefaultPort(u *url.URL) string {
 	return strings.ToLower(u.Host)
 }
 
-// transportTo returns a transport for a parsed target alone.
+// transportTo returns a transport for one target only.
 func transportTo(u *url.URL, secure *clientTLS) *http.Transport {
 	t := &http.Transport{TLSClientConfig: secure.config.Clone(), DisableCompression: true, MaxIdleConnsPerHost: 8}
 	if u.Scheme == "unix" {

@@ -14,24 +14,25 @@ import (
 	"github.com/youmark/pkcs8"
 )
 
-// A serverTLS is what one of the servers has for TLS.
+// A serverTLS is the TLS settings of one server.
 type serverTLS struct {
 	key, cert, ca      string // files
-	passphrase         string // of the key; "": none
+	passphrase         string // of the key; empty: none
 	requestCert        bool
-	rejectUnauthorized bool // is so anyway, as with requestCert alone in Node.js
+	rejectUnauthorized bool // has no effect, since requestCert alone rejects them, too
 
 	current atomic.Pointer[tls.Config] // as the files were when they were last read
 }
 
-// A clientTLS is what upstreams are asked with.
+// A clientTLS is the TLS settings for upstreams.
 type clientTLS struct {
 	key, cert, ca string // files
 	config        *tls.Config
 	pair          atomic.Pointer[tls.Certificate] // as the files were when they were last read
 }
 
-// server returns the configuration of a server; nil: without TLS.
+// server returns the configuration of a server. Nil means that it serves without
+// TLS.
 func (o *options) server(t *serverTLS, prefix string) (*tls.Config, error) {
 	if t.key+t.cert == "" {
 		return nil, nil
@@ -42,7 +43,7 @@ func (o *options) server(t *serverTLS, prefix string) (*tls.Config, error) {
 	return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return t.current.Load(), nil }}, o.load(t)
 }
 
-// load reads a server's files, if it has any. On an error all stays as it was.
+// load reads a server's files, if it has any. On an error nothing changes.
 func (o *options) load(t *serverTLS) error {
 	if t.key == "" {
 		return nil
@@ -64,7 +65,7 @@ func (o *options) load(t *serverTLS) error {
 	if t.requestCert {
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 	}
-	config.NextProtos = []string{"http/1.1"} // all that the servers speak
+	config.NextProtos = []string{"http/1.1"} // the servers speak nothing else
 	t.current.Store(config)
 	return nil
 }
@@ -95,7 +96,7 @@ func (o *options) client() error {
 	return nil
 }
 
-// load reads the certificate, if there is one. On an error it stays as it was.
+// load reads the certificate, if there is one. On an error nothing changes.
 func (t *clientTLS) load() error {
 	if t.key == "" {
 		return nil
@@ -107,8 +108,8 @@ func (t *clientTLS) load() error {
 	return err
 }
 
-// certificate is a tls.Config's GetClientCertificate: none is sent that the
-// upstream would not take.
+// certificate is for the GetClientCertificate of a tls.Config. It sends no
+// certificate that the upstream would not accept.
 func (t *clientTLS) certificate(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 	if pair := t.pair.Load(); asked.SupportsCertificate(pair) == nil {
 		return pair, nil
@@ -116,13 +117,13 @@ func (t *clientTLS) certificate(asked *tls.CertificateRequestInfo) (*tls.Certifi
 	return new(tls.Certificate), nil
 }
 
-// common is what --ssl-protocol and --ssl-ciphers say for all.
+// common returns the configuration from --ssl-protocol and --ssl-ciphers.
 func (o *options) common() (*tls.Config, error) {
 	config := new(tls.Config)
 	if o.sslProtocol != "" {
 		version, ok := protocols[o.sslProtocol]
 		if !ok {
-			return nil, fmt.Errorf("--ssl-protocol %q is not supported: take TLSv1_2, TLSv1_3, TLSv1_1, TLSv1, or TLS for what is usual", o.sslProtocol)
+			return nil, fmt.Errorf("--ssl-protocol %q is not supported: use TLSv1_2, TLSv1_3, TLSv1_1, TLSv1, or TLS for the default", o.sslProtocol)
 		}
 		config.MinVersion, config.MaxVersion = version, version
 	}
@@ -132,12 +133,12 @@ func (o *options) common() (*tls.Config, error) {
 }
 
 var protocols = map[string]uint16{
-	"TLS": 0, "SSLv23": 0, // the name that OpenSSL had for all of them
+	"TLS": 0, "SSLv23": 0, // OpenSSL's name for any version
 	"TLSv1": tls.VersionTLS10, "TLSv1_1": tls.VersionTLS11, "TLSv1_2": tls.VersionTLS12, "TLSv1_3": tls.VersionTLS13,
 }
 
-// ciphers returns the suites in a list of OpenSSL's. TLS 1.3 has its own, which
-// no list changes. Exclusions are of what Go does not offer by itself.
+// ciphers returns the suites of a list of OpenSSL names. Suites of TLS 1.3 cannot
+// be selected. Exclusions are ignored: Go does not offer what they exclude.
 func ciphers(list string) (suites []uint16, err error) {
 	if list == "" {
 		return nil, nil
@@ -159,12 +160,13 @@ func ciphers(list string) (suites []uint16, err error) {
 		}
 	}
 	if len(suites) == 0 {
-		return nil, fmt.Errorf("--ssl-ciphers %q leaves no suite that is supported", list)
+		return nil, fmt.Errorf("--ssl-ciphers %q has no suite that is supported", list)
 	}
 	return suites, nil
 }
 
-// opensslName returns OpenSSL's name for TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256.
+// opensslName returns the OpenSSL name of a suite such as
+// TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256.
 func opensslName(name string) string {
 	name = strings.NewReplacer("TLS_RSA_WITH_", "", "TLS_", "", "_WITH", "", "AES_128_CBC", "AES128", "AES_256_CBC", "AES256",
 		"AES_128", "AES128", "AES_256", "AES256", "CHACHA20_POLY1305_SHA256", "CHACHA20_POLY1305", "3DES_EDE_CBC", "DES_CBC3").Replace(name)
@@ -190,21 +192,21 @@ func loadPair(certFile, keyFile, passphrase string) (tls.Certificate, error) {
 	return tls.Certificate{}, fmt.Errorf("%s with %s: %w", certFile, keyFile, err)
 }
 
-// decrypted returns a file of PEM with its key in clear: encrypted as PKCS #8,
-// or as OpenSSL did it of old (RFC 1421).
+// decrypted returns a PEM file with its key decrypted, which may be encrypted by
+// PKCS #8 or in the old format of OpenSSL (RFC 1421).
 func decrypted(file []byte, passphrase string) ([]byte, error) {
 	for rest := file; ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
-			return file, nil // there is none that is encrypted
+			return file, nil // no key is encrypted
 		}
-		//lint:ignore SA1019 such files exist, and reading one's own is no padding oracle
+		//lint:ignore SA1019 such files exist, and reading one's own is not a padding oracle
 		old := x509.IsEncryptedPEMBlock(block)
 		if !old && block.Type != "ENCRYPTED PRIVATE KEY" {
 			continue
 		}
 		if passphrase == "" {
-			return nil, errors.New("the key is encrypted: set CONFIGPROXY_SSL_KEY_PASSPHRASE, or CONFIGPROXY_API_SSL_KEY_PASSPHRASE for the API's")
+			return nil, errors.New("the key is encrypted: set CONFIGPROXY_SSL_KEY_PASSPHRASE, or CONFIGPROXY_API_SSL_KEY_PASSPHRASE for the API")
 		}
 		if old {
 			//lint:ignore SA1019 as above
@@ -233,7 +235,7 @@ func loadCAs(file string) (*x509.CertPool, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s has no certificate in it", file)
+		return nil, fmt.Errorf("%s has no certificate", file)
 	}
 	return pool, nil
 }
