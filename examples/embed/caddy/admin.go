@@ -10,8 +10,8 @@ import (
 
 func init() { caddy.RegisterModule(new(adminAPI)) }
 
-// adminAPI serves /slipswitch/NAME/… beside Caddy's own admin API, which says
-// who may ask.
+// adminAPI serves /slipswitch/NAME/… beside Caddy's own admin API, which controls
+// access.
 type adminAPI struct{}
 
 func (*adminAPI) CaddyModule() caddy.ModuleInfo {
@@ -35,7 +35,7 @@ func (*adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 		return rest == nil
 	})
 	if rest == nil {
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("no slipswitch has the name " + name)}
+		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("there is no slipswitch with the name " + name)}
 	}
 	http.StripPrefix("/slipswitch/"+name, rest).ServeHTTP(w, r)
 	return nil

@@ -11,28 +11,28 @@ import (
 
 func init() { caddy.RegisterModule(new(App)) }
 
-// An App is what the handlers of one configuration want. It needs no
-// configuration of its own: Caddy makes it for the first handler, and starts
-// and stops it with the configuration.
+// An App collects the handlers of one configuration. It needs no configuration of
+// its own: Caddy creates it for the first handler, and starts and stops it with
+// the configuration.
 type App struct {
 	wants map[string]*wants // by name
 }
 
-// wants are what the handlers of one name want.
+// wants are the combined settings of the handlers of one name.
 type wants struct {
 	shared *shared
-	proxy  *slipswitch.Proxy // of one of them, for REST to list the sockets of
+	proxy  *slipswitch.Proxy // of one of them: REST lists its sockets
 	routes []slipswitch.Route
 	data   string
 }
 
-// CaddyModule is for Caddy.
+// CaddyModule implements caddy.Module.
 func (*App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "slipswitch", New: func() caddy.Module { return &App{wants: make(map[string]*wants)} }}
 }
 
-// join adds what a handler wants to that of the others of its name, and checks
-// it, so that caddy validate tells what is wrong.
+// join adds the settings of a handler to those of the other handlers of its name,
+// and checks them, so that caddy validate reports errors.
 func (a *App) join(h *Handler, trusted []netip.Prefix) error {
 	w := a.wants[h.Name]
 	if w == nil {
@@ -50,7 +50,7 @@ func (a *App) join(h *Handler, trusted []netip.Prefix) error {
 		w.data = h.Data
 	}
 	if h.Data != "" && h.Data != w.data {
-		return fmt.Errorf("data %q must be %q, as it is for another slipswitch %q", h.Data, w.data, h.Name)
+		return fmt.Errorf("data %q must be %q, as for another slipswitch %q", h.Data, w.data, h.Name)
 	}
 	w.routes = append(w.routes, h.Routes...)
 	changes := make([]slipswitch.Change, len(w.routes))
@@ -68,7 +68,7 @@ func (a *App) join(h *Handler, trusted []netip.Prefix) error {
 	return nil
 }
 
-// Start puts the routes into force, for each name all at once.
+// Start puts the routes into force, for each name in one swap.
 func (a *App) Start() error {
 	for name, w := range a.wants {
 		if err := w.shared.begin(w); err != nil {
@@ -78,9 +78,9 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop takes them back, unless a later configuration has its own by now. If
-// Caddy cannot start the rest of this configuration, those of the former one are
-// back in force.
+// Stop removes the routes, unless a later configuration has replaced them. If
+// Caddy cannot start the rest of this configuration, the routes of the former one
+// are in force again.
 func (a *App) Stop() error {
 	var errs []error
 	for _, w := range a.wants {
@@ -89,7 +89,7 @@ func (a *App) Stop() error {
 	return errors.Join(errs...)
 }
 
-// Cleanup leaves what is shared. Whoever is the last to leave ends it.
+// Cleanup releases the shared parts. The last configuration to leave ends them.
 func (a *App) Cleanup() error {
 	var errs []error
 	for name := range a.wants {

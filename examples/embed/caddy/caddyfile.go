@@ -68,7 +68,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// readRoute reads a route by way of its JSON, which says what its fields may be.
+// readRoute reads a route by way of its JSON, which defines the fields.
 func readRoute(d *caddyfile.Dispenser) (route slipswitch.Route, err error) {
 	if !d.NextArg() {
 		return route, d.ArgErr()
@@ -116,7 +116,7 @@ func jsonName(name string) string {
 	return first
 }
 
-// value returns what a field's arguments are in JSON.
+// value returns the JSON for the arguments of a field.
 func value(name string, args []string) any {
 	switch {
 	case name == "protocols" || len(args) > 1:

@@ -1,6 +1,6 @@
-// Package caddyslipswitch is a Caddy module: routes that change while Caddy
-// runs, by REST or by its configuration, and sockets that neither such a change
-// nor a reload of Caddy ends.
+// Package caddyslipswitch is a Caddy module. Its routes change while Caddy runs,
+// by REST or by Caddy's configuration, and neither such a change nor a reload of
+// Caddy ends a socket.
 //
 //	ide.example.com {
 //		slipswitch {
@@ -14,24 +14,25 @@
 //		respond "no such workspace" 404
 //	}
 //
-// What has no route goes to the next handler. Caddy's handle_errors gets what
-// cannot be forwarded. In a route's block stand the fields of a slipswitch.Route
-// by their JSON names, in Caddy's spelling or in that of JSON, with true for no
-// value, and JSON for what is an object; the path may have a host in front.
+// Requests without a route go to the next handler. Errors of forwarding go to
+// Caddy's handle_errors. The path of a route may have a host before it. The block
+// of a route has the fields of a slipswitch.Route by their JSON names, spelt as
+// in Caddy (strip_path) or as in JSON (stripPath). A field without a value is
+// true, and a field that is an object takes JSON.
 //
-// Beside the routes of the configuration there are those put by REST, under
-// Caddy's own admin endpoint:
+// Further routes can be put by REST, under Caddy's own admin endpoint:
 //
 //	curl -X PUT -H 'Content-Type: application/json' -d '{"path":"/ide-8","upstreams":["http://10.0.0.8:8080"]}' \
 //		'http://localhost:2019/slipswitch/default/v1/route?path=/ide-8'
 //
-// It is package admin's API, asked by localhost or an IP address. These routes
-// are kept in memory over reloads, and with data over restarts, too.
+// The API is that of package admin, under localhost or an IP address. Its routes
+// are kept in memory across reloads, and with data across restarts, too.
 //
 // # Reloads
 //
-// All that handlers of one name have, routes by REST and sockets, outlives a
-// reload. A configuration's routes come into force at once when Caddy starts it,
-// and one that Caddy refuses changes nothing. When no handler of a name is left,
-// or Caddy exits, its sockets are closed with 1012 within ten seconds.
+// Handlers of one name share routes put by REST, and sockets, and both survive a
+// reload. The routes of a configuration come into force at once when Caddy starts
+// it. A configuration that Caddy refuses changes nothing. When no handler of a
+// name is left, or Caddy exits, its sockets are closed with 1012 within ten
+// seconds.
 package caddyslipswitch

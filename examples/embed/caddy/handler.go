@@ -18,36 +18,37 @@ import (
 
 func init() { caddy.RegisterModule(new(Handler)) }
 
-// A Handler forwards what has a route and leaves all else to the next handler.
+// A Handler forwards requests with a route, and passes others to the next
+// handler.
 type Handler struct {
-	// Name tells apart handlers that have nothing to do with each other: those
-	// of one name share routes, sockets and REST. Empty: "default".
+	// Name separates independent handlers. Handlers of one name share routes,
+	// sockets and REST. Empty means "default".
 	Name string `json:"name,omitempty"`
 
-	// Routes are those of the configuration.
+	// Routes are the routes of the configuration.
 	Routes []slipswitch.Route `json:"routes,omitempty"`
 
 	// TrustedProxies are the addresses or ranges of peers whose Forwarded and
-	// X-Forwarded headers are believed. Empty: nobody's.
+	// X-Forwarded headers are trusted. Empty means that none are.
 	TrustedProxies []string `json:"trusted_proxies,omitempty"`
 
-	// Data is the file in which the routes put by REST are kept. A reload cannot
-	// change it. Empty: they end with the process.
+	// Data is the file that keeps the routes put by REST. A reload cannot change
+	// it. Empty means that they end with the process.
 	Data string `json:"data,omitempty"`
 
 	shared *shared
 	proxy  *slipswitch.Proxy
 }
 
-// CaddyModule is for Caddy.
+// CaddyModule implements caddy.Module.
 func (*Handler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.slipswitch", New: func() caddy.Module { return new(Handler) }}
 }
 
 var validName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-// Provision joins what the handlers of this name share. It changes nothing of
-// that yet: the configuration may still turn out to be wrong.
+// Provision joins the shared parts of this name. It does not change them yet,
+// since the configuration may still be refused.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.Name == "" {
 		h.Name = "default"
@@ -66,8 +67,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return app.(*App).join(h, trusted)
 }
 
-// prefixes reads addresses and ranges, in an order that does not depend on
-// theirs.
+// prefixes parses addresses and ranges, and returns them in a fixed order.
 func prefixes(texts []string) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	for _, text := range texts {
@@ -84,7 +84,7 @@ func prefixes(texts []string) ([]netip.Prefix, error) {
 	return slices.Compact(all), nil
 }
 
-// ServeHTTP returns as an error what could not be forwarded, for handle_errors.
+// ServeHTTP returns an error of forwarding, for handle_errors.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !h.shared.started.Load() {
 		w.Header().Set("Retry-After", "1")
@@ -98,17 +98,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return failed
 }
 
-// failure is the key of where a request's context keeps what went wrong.
+// failure is the context key for the error of a request.
 type failure struct{}
 
-// fail is the Proxy's ErrorHandler.
+// fail is the ErrorHandler of the Proxy.
 func fail(_ http.ResponseWriter, r *http.Request, err *slipswitch.Error) {
 	*r.Context().Value(failure{}).(*error) = caddyhttp.Error(err.Status, err)
 }
 
-// A direct writer hands out the connection itself. Those that Caddy logs by wrap
-// it, so as to count bytes behind the log's look at the count: a data race, and
-// a wrapped connection costs goroutines and buffers.
+// A direct writer hijacks the connection itself. A writer that Caddy logs by
+// wraps the connection to count bytes. The log reads the count, which is a data
+// race, and a wrapped connection costs goroutines and buffers.
 type direct struct{ http.ResponseWriter }
 
 func (d direct) Unwrap() http.ResponseWriter { return d.ResponseWriter }

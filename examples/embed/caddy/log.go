@@ -8,8 +8,8 @@ import (
 	"go.uber.org/zap/exp/zapslog"
 )
 
-// A currentLog writes to Caddy's log as it is configured at that moment: the log
-// that a Proxy began with may be closed by a reload.
+// A currentLog writes to Caddy's log as currently configured. A reload may close
+// the log with which a Proxy was created.
 type currentLog struct {
 	with func(slog.Handler) slog.Handler // nil: nothing is added
 }

@@ -17,25 +17,25 @@ import (
 	"github.com/slipswitch/slipswitch/store/boltstore"
 )
 
-// drainTime is how long sockets are given when nothing is left to hold them.
+// drainTime is the time that sockets have when no configuration is left.
 const drainTime = 10 * time.Second
 
-// configured is the owner of the routes of configurations. Those put by REST
+// configured is the owner of the routes of configurations. Routes put by REST
 // belong to the owner without a name.
 var configured = &slipswitch.Owner{Name: "caddy"}
 
-// pool has what is shared, by name, for as long as a configuration uses it.
+// pool has the shared parts by name, as long as a configuration uses them.
 var pool = caddy.NewUsagePool()
 
-// A shared is what the handlers of one name have in common, and what outlives a
-// reload.
+// A shared is the common part of the handlers of one name, which survives
+// reloads.
 type shared struct {
 	router  slipswitch.Router
 	log     *slog.Logger
 	started atomic.Bool // the routes are there
 
 	mu      sync.Mutex
-	running []*wants // configurations that are started: one, but for the moment of a reload
+	running []*wants // started configurations: one, or two during a reload
 	proxies map[string]*slipswitch.Proxy
 	rest    *admin.Handler // of the latest configuration
 	data    string
@@ -54,11 +54,11 @@ func newShared() (caddy.Destructor, error) {
 	return s, nil
 }
 
-// able refuses what none of our proxies can do.
+// able refuses settings that no Proxy here supports.
 func able(r *slipswitch.Route) error { return new(slipswitch.Proxy).Validate(r) }
 
-// proxy returns the Proxy with these settings, which a Proxy keeps for life.
-// Each lives as long as what is shared, and its sockets with it.
+// proxy returns the Proxy with these settings, which a Proxy keeps for life. Each
+// Proxy, with its sockets, lives as long as the shared part.
 func (s *shared) proxy(trusted []netip.Prefix) *slipswitch.Proxy {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,8 +79,8 @@ func (s *shared) proxy(trusted []netip.Prefix) *slipswitch.Proxy {
 	return p
 }
 
-// begin puts a configuration's routes into force in one swap, and opens its
-// store if it is the first one.
+// begin puts the routes of a configuration into force in one swap. The first
+// configuration opens the store.
 func (s *shared) begin(w *wants) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,8 +98,8 @@ func (s *shared) begin(w *wants) error {
 	return nil
 }
 
-// end is for a configuration that is stopped. If it is the latest, the one
-// before it goes on.
+// end removes a configuration that is stopped. If it was the latest, the one
+// before it is in force again.
 func (s *shared) end(w *wants) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,11 +110,11 @@ func (s *shared) end(w *wants) error {
 	return s.follow(s.running[len(s.running)-1])
 }
 
-// follow puts a configuration's routes in the place of those before. What stays
-// as it is is no change.
+// follow replaces the routes of the former configuration. Equal routes are not
+// changed.
 func (s *shared) follow(w *wants) error {
 	if s.rest == nil || s.rest.Proxy != w.proxy {
-		s.rest = &admin.Handler{Router: &s.router, Proxy: w.proxy, Open: true, Logger: s.log} // who may ask is Caddy's to say
+		s.rest = &admin.Handler{Router: &s.router, Proxy: w.proxy, Open: true, Logger: s.log} // Caddy controls access
 		if s.sync != nil {
 			s.rest.Stores = []admin.Store{s.sync}
 		}
@@ -143,7 +143,7 @@ func (s *shared) open(data string) error {
 	s.stop, s.synced = cancel, make(chan struct{})
 	s.sync = &store.Sync{
 		Source: s.store, Router: &s.router, Name: "bolt:" + data, Logger: s.log,
-		BrakeTime: -1, // nobody but REST writes to the file: what it deletes is meant
+		BrakeTime: -1, // only REST writes to the file, and means its deletions
 	}
 	go func() {
 		defer close(s.synced)
@@ -154,8 +154,8 @@ func (s *shared) open(data string) error {
 	return s.sync.Wait(wait, 0)
 }
 
-// Destruct ends all when the last configuration has left. It waits for the
-// sockets only if the process is about to end.
+// Destruct ends everything when the last configuration has left. It waits for the
+// sockets only if the process is about to exit.
 func (s *shared) Destruct() error {
 	var err error
 	if s.store != nil {

@@ -1,4 +1,4 @@
-// Command chi is a gateway with pages of its own by chi.
+// Command chi is a gateway with its own pages by chi.
 package main
 
 import (
@@ -14,13 +14,13 @@ import (
 func main() {
 	proxy := &slipswitch.Proxy{
 		Router:     new(slipswitch.Router),
-		Middleware: chi.Chain(middleware.RequestID).Handler, // for what is forwarded; any middleware of net/http
+		Middleware: chi.Chain(middleware.RequestID).Handler, // for forwarded requests; any middleware for net/http
 	}
 	serve.Main(proxy, handler(proxy))
 }
 
-// handler mounts the Proxy outermost. Mounted inside of it, by Mount("/", proxy)
-// or NotFound, only the methods that chi knows are forwarded.
+// handler mounts the Proxy outermost. Mounted inside chi, by Mount("/", proxy) or
+// NotFound, it would get only the methods that chi knows.
 func handler(proxy *slipswitch.Proxy) http.Handler {
 	r := chi.NewRouter()
 	r.Use(middleware.Logger, middleware.Recoverer)

@@ -1,4 +1,4 @@
-// Command echo is a gateway with pages of its own by echo.
+// Command echo is a gateway with its own pages by echo.
 package main
 
 import (
@@ -15,9 +15,8 @@ func main() {
 	serve.Main(proxy, handler(proxy))
 }
 
-// handler mounts the Proxy outermost. Inside of it, by
-// RouteNotFound("/*", echo.WrapHandler(proxy)), echo takes an interim response
-// for the final one.
+// handler mounts the Proxy outermost. Mounted inside echo, by RouteNotFound("/*",
+// echo.WrapHandler(proxy)), an interim response would be taken for the final one.
 func handler(proxy *slipswitch.Proxy) http.Handler {
 	e := echo.New()
 	e.Use(middleware.RequestLogger(), middleware.Recover())

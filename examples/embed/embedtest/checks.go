@@ -14,15 +14,15 @@ import (
 	"github.com/slipswitch/slipswitch"
 )
 
-// A check returns what is wrong, if anything.
+// A check returns an error if something is wrong.
 type check struct {
 	name          string
 	behindTimeout bool
 	check         func(*Gateway, *upstream) error
 }
 
-// checks are run by all programs, against /ide-7, which is stripped and leads
-// to the upstream.
+// checks are run by all programs, against the route /ide-7, which is stripped and
+// leads to the upstream.
 var checks = []check{
 	{name: "pages of its own", check: ownPages},
 	{name: "sockets outlive changes", check: socketsOutliveChanges},
@@ -36,7 +36,7 @@ var checks = []check{
 	{name: "behind TimeoutHandler", behindTimeout: true, check: behindTimeout},
 }
 
-// ownPages: what has no route is the server's.
+// ownPages: requests without a route go to the server.
 func ownPages(g *Gateway, _ *upstream) error {
 	if a, err := g.ask("GET", "/hello"); err != nil || a.status != 200 || a.body != "hello" {
 		return fmt.Errorf("got %+v, %v; want hello", a, err)
@@ -44,7 +44,7 @@ func ownPages(g *Gateway, _ *upstream) error {
 	return nil
 }
 
-// socketsOutliveChanges: also that of its own route, and its end.
+// socketsOutliveChanges: also of their own route, and its deletion.
 func socketsOutliveChanges(g *Gateway, u *upstream) error {
 	socket, err := g.open("/ide-7/echo")
 	if err != nil {
@@ -79,7 +79,7 @@ func socketsOutliveChanges(g *Gateway, u *upstream) error {
 	return echo(socket, "gone")
 }
 
-// earlyBytes: a frame in one packet with the handshake.
+// earlyBytes: a frame in the same packet as the handshake.
 func earlyBytes(g *Gateway, _ *upstream) error {
 	conn, err := g.dial()
 	if err != nil {
@@ -111,7 +111,7 @@ func paths(g *Gateway, _ *upstream) error {
 	return nil
 }
 
-// methods that few have heard of pass, too.
+// methods that are rare pass, too.
 func methods(g *Gateway, _ *upstream) error {
 	for _, method := range []string{"PUT", "PATCH", "OPTIONS", "PROPFIND", "REPORT", "PURGE", "X-OWN"} {
 		if a, err := g.ask(method, "/ide-7/method"); err != nil || a.body != method {
@@ -121,7 +121,7 @@ func methods(g *Gateway, _ *upstream) error {
 	return nil
 }
 
-// truncatedBodies must not look whole.
+// truncatedBodies must not look complete.
 func truncatedBodies(g *Gateway, _ *upstream) error {
 	for _, how := range []string{"length", "chunked", "long"} {
 		if a, err := g.ask("GET", "/ide-7/truncated/"+how); err == nil {
@@ -158,7 +158,7 @@ func interimResponses(g *Gateway, _ *upstream) error {
 	return nil
 }
 
-// streams come while they go: the upstream sends the second event when the
+// streams arrive while they last: the upstream sends the second event after the
 // first has arrived.
 func streams(g *Gateway, u *upstream) error {
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
@@ -179,8 +179,9 @@ func streams(g *Gateway, u *upstream) error {
 	return nil
 }
 
-// behindTimeout: an upgrade is refused at once, and the upstream is not asked.
-// What is flushed there, where nothing can be, still comes whole.
+// behindTimeout: under an http.TimeoutHandler an upgrade is refused at once, and
+// the upstream is not asked. Flushed responses still arrive, though only
+// complete.
 func behindTimeout(g *Gateway, u *upstream) error {
 	if a, err := g.ask("GET", "/ide-7/flushed"); err != nil || a.status != 200 || a.body != "hello, world" {
 		return fmt.Errorf("got %+v, %v; want hello, world", a, err)

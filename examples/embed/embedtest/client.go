@@ -11,7 +11,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// An answer is a response, read to its end.
+// An answer is a complete response.
 type answer struct {
 	status int
 	header http.Header
@@ -34,7 +34,7 @@ func (g *Gateway) askWith(ctx context.Context, method, target string) (answer, e
 	return answer{response.StatusCode, response.Header, string(body)}, err
 }
 
-// do sends a request over a connection of its own, the target as it is spelt.
+// do sends a request over a connection of its own, without changing the target.
 func (g *Gateway) do(ctx context.Context, method, target string) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, method, "http://"+g.Addr, nil)
 	if err != nil {
@@ -45,7 +45,7 @@ func (g *Gateway) do(ctx context.Context, method, target string) (*http.Response
 	return (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
 }
 
-// dial connects, for no longer than a check may take.
+// dial connects, within the time of a check.
 func (g *Gateway) dial() (net.Conn, error) {
 	conn, err := net.Dial("tcp", g.Addr)
 	if err == nil {
@@ -54,7 +54,7 @@ func (g *Gateway) dial() (net.Conn, error) {
 	return conn, err
 }
 
-// handshake returns that of RFC 6455 §1.3.
+// handshake returns the handshake of RFC 6455 §1.3.
 func (g *Gateway) handshake(target string) string {
 	return "GET " + target + " HTTP/1.1\r\nHost: " + g.Addr + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -68,7 +68,7 @@ func (g *Gateway) open(target string) (*websocket.Conn, error) {
 	return socket, err
 }
 
-// echo sends a message and wants it back.
+// echo sends a message and expects it back.
 func echo(socket *websocket.Conn, message string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()

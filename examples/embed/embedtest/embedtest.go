@@ -1,5 +1,5 @@
-// Package embedtest is what must be true of a Proxy in whatever server it is
-// mounted: one table of checks for all the programs beside it.
+// Package embedtest is one table of checks of a Proxy that is mounted in a
+// server, for all the programs beside it.
 package embedtest
 
 import (
@@ -13,24 +13,24 @@ import (
 	"github.com/slipswitch/slipswitch"
 )
 
-// wait is how long a check waits for what must come.
+// wait is how long a check waits for an event.
 const wait = 20 * time.Second
 
 // A Gateway is a server with a Proxy in it. It answers GET /hello with "hello"
-// by itself.
+// itself.
 type Gateway struct {
-	Addr   string             // where it listens, host:port
+	Addr   string             // host:port where it listens
 	Router *slipswitch.Router // the Proxy's
 }
 
-// A Start starts a gateway for one test, which has ended with it; behindTimeout
-// says whether there is an http.TimeoutHandler in front of the Proxy.
+// A Start starts a gateway for one test, and ends it with the test. With
+// behindTimeout, an http.TimeoutHandler wraps the Proxy.
 type Start func(t *testing.T, behindTimeout bool) *Gateway
 
-// A Mount puts a Proxy into a server's handler.
+// A Mount mounts a Proxy in a server's handler.
 type Mount func(*slipswitch.Proxy) http.Handler
 
-// start is a Start by http.Server.
+// start is a Start for an http.Handler.
 func (mount Mount) start(t *testing.T, behindTimeout bool) *Gateway {
 	proxy := &slipswitch.Proxy{Router: new(slipswitch.Router)}
 	handler := mount(proxy)
@@ -49,12 +49,12 @@ func (mount Mount) start(t *testing.T, behindTimeout bool) *Gateway {
 	return &Gateway{Addr: server.Listener.Addr().String(), Router: proxy.Router}
 }
 
-// Check runs all checks against a handler with a Proxy in it. The checks named
-// in breaks must fail: what a way of mounting breaks is thereby told, and is
-// told no longer than it is true.
+// Check runs all checks against a handler with a Proxy in it. The checks named in
+// breaks must fail: they document what a way of mounting breaks, for as long as
+// it does.
 func Check(t *testing.T, mount Mount, breaks ...string) { CheckStarted(t, mount.start, breaks...) }
 
-// CheckStarted is Check for servers that are no http.Handler.
+// CheckStarted is Check for servers that are not an http.Handler.
 func CheckStarted(t *testing.T, start Start, breaks ...string) {
 	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) {
@@ -66,7 +66,7 @@ func CheckStarted(t *testing.T, start Start, breaks ...string) {
 			case err != nil && !broken:
 				t.Error(err)
 			case err == nil && broken:
-				t.Error("it works, where it is said to be broken")
+				t.Error("it works, but breaks names it")
 			}
 		})
 	}

@@ -19,12 +19,12 @@ import (
 )
 
 const (
-	runsMain = "SLIPSWITCH_EMBED_MAIN" // tells a test's binary to be the program
+	runsMain = "SLIPSWITCH_EMBED_MAIN" // makes a test's binary run the program
 	token    = "secret"
 )
 
-// TestMain runs a program's tests, and fails if they leave goroutines behind.
-// For Program the binary is also the program itself.
+// TestMain runs a program's tests, and fails if they leave goroutines behind. For
+// Program the binary also runs as the program itself.
 func TestMain(m *testing.M, main func()) {
 	if os.Getenv(runsMain) != "" {
 		main()
@@ -38,9 +38,9 @@ func TestMain(m *testing.M, main func()) {
 	os.Exit(code)
 }
 
-// Program runs a program that serve.Main serves: a route is put by REST, a socket
-// opened, other routes come and go, and SIGTERM ends the socket with 1012 and
-// the program with success.
+// Program runs a program of serve.Main: it puts a route by REST, opens a socket,
+// changes other routes, and sends SIGTERM, which must end the socket with 1012
+// and the program with success.
 func Program(t *testing.T) {
 	p := launch(t, "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0")
 	lines := bufio.NewScanner(p.output)
@@ -49,7 +49,7 @@ func Program(t *testing.T) {
 	p.drive(t, traffic, "http://"+rest)
 }
 
-// ProgramAt is Program for one that, by its arguments, serves traffic at an
+// ProgramAt is Program for a program that, by its arguments, serves traffic at an
 // address and the REST API at a URL.
 func ProgramAt(t *testing.T, traffic, rest string, arguments ...string) {
 	p := launch(t, arguments...)
@@ -66,7 +66,7 @@ func ProgramAt(t *testing.T, traffic, rest string, arguments ...string) {
 	p.drive(t, traffic, rest)
 }
 
-// A program is the test's binary, once more.
+// A program is the test's binary, run as the program.
 type program struct {
 	*exec.Cmd
 	output io.Reader // its standard error
@@ -127,7 +127,7 @@ func (p *program) drive(t *testing.T, traffic, rest string) {
 	}
 }
 
-// addressBehind reads up to the line that tells where something is served.
+// addressBehind reads up to the line with the address that is served.
 func addressBehind(t *testing.T, lines *bufio.Scanner, what string) string {
 	t.Helper()
 	for lines.Scan() {
@@ -160,7 +160,7 @@ func put(t *testing.T, rest, path, upstream string) {
 	}
 }
 
-// ending waits for a socket's end.
+// ending waits for the end of a socket.
 func ending(socket *websocket.Conn) error {
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()

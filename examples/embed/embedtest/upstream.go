@@ -13,11 +13,11 @@ import (
 	"github.com/coder/websocket"
 )
 
-// An upstream is what the checks' route leads to.
+// An upstream is the upstream of the route that the checks use.
 type upstream struct {
 	*httptest.Server
 	asked atomic.Int64  // requests so far
-	next  chan struct{} // lets /events go on
+	next  chan struct{} // continues /events
 }
 
 func startUpstream(t *testing.T) *upstream {
@@ -27,7 +27,7 @@ func startUpstream(t *testing.T) *upstream {
 	return u
 }
 
-// ServeHTTP answers by the path, and with the target if there is nothing else.
+// ServeHTTP answers by the path, and by default with the request target.
 func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	u.asked.Add(1)
 	what, how, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
@@ -84,7 +84,7 @@ func (u *upstream) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// truncate ends in the middle of a body.
+// truncate breaks off in the middle of a body.
 func truncate(w http.ResponseWriter, how string) {
 	conn, _, err := w.(http.Hijacker).Hijack()
 	if err != nil {

@@ -1,4 +1,4 @@
-// Command gin is a gateway with pages of its own by gin.
+// Command gin is a gateway with its own pages by gin.
 package main
 
 import (
@@ -14,9 +14,9 @@ func main() {
 	serve.Main(proxy, handler(proxy))
 }
 
-// handler mounts the Proxy outermost. Inside of it, by
-// NoRoute(gin.WrapH(proxy)), gin puts its own page into an upstream's empty 404,
-// and drops interim responses.
+// handler mounts the Proxy outermost. Mounted inside gin, by
+// NoRoute(gin.WrapH(proxy)), an upstream's empty 404 would get gin's page, and
+// interim responses would be dropped.
 func handler(proxy *slipswitch.Proxy) http.Handler {
 	engine := gin.New()
 	engine.Use(gin.Logger(), gin.Recovery())

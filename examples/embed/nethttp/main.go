@@ -1,5 +1,5 @@
-// Command nethttp is a gateway of net/http alone: what has a route is
-// forwarded, all else is the ServeMux's.
+// Command nethttp is a gateway of net/http alone. Requests with a route are
+// forwarded; others go to the ServeMux.
 package main
 
 import (
@@ -15,8 +15,8 @@ func main() {
 	serve.Main(proxy, handler(proxy))
 }
 
-// handler mounts the Proxy outermost. Inside of it, a ServeMux would answer
-// paths with // by a redirect.
+// handler mounts the Proxy outermost. Mounted inside, it would lose paths with
+// //, which a ServeMux redirects.
 func handler(proxy *slipswitch.Proxy) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /hello", func(w http.ResponseWriter, r *http.Request) {

@@ -1,5 +1,5 @@
-// Package serve is the rest of a gateway: what the programs beside it have in
-// common, once each has its handler.
+// Package serve is the common part of the programs beside it: everything but the
+// handler.
 package serve
 
 import (
@@ -18,10 +18,10 @@ import (
 	"github.com/slipswitch/slipswitch/admin"
 )
 
-// Main parses the command line and serves handler, which has proxy in it,
-// beside the REST API that changes proxy's routes. After SIGTERM or an
-// interrupt it ends all sockets with the close code 1012, spread over seven
-// seconds, and returns. It may be called once, by main.
+// Main parses the command line, and serves handler, which contains proxy, beside
+// the REST API that changes proxy's routes. After SIGTERM or an interrupt it
+// closes all sockets with the code 1012, spread over seven seconds, and returns.
+// It may be called once, by main.
 func Main(proxy *slipswitch.Proxy, handler http.Handler) {
 	listen := flag.String("listen", "127.0.0.1:8080", "`address` to serve on")
 	private := flag.String("admin", "127.0.0.1:8081", "`address` of the REST API, for nobody but its users to reach")
@@ -46,7 +46,7 @@ func newServer(addr string, handler http.Handler) *http.Server {
 	}
 }
 
-// run serves until ctx is over, and then drains.
+// run serves until ctx ends, and then drains.
 func run(ctx context.Context, proxy *slipswitch.Proxy, public, private *http.Server) error {
 	failed := make(chan error, 2)
 	traffic, err := net.Listen("tcp", public.Addr)

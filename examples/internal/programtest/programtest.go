@@ -1,4 +1,4 @@
-// Package programtest is what tests of whole programs have in common.
+// Package programtest has common code of the tests of whole programs.
 package programtest
 
 import (
@@ -16,8 +16,8 @@ import (
 )
 
 // Main builds the program of the directory, with the race detector if the tests
-// have it, runs the tests and then done, if any, and fails if goroutines are
-// left. Path is where the program is meanwhile. It does not return.
+// have it. It runs the tests, then done if it is not nil, and fails if goroutines
+// are left. Meanwhile the program is at path. Main does not return.
 func Main(m *testing.M, path *string, done func()) { os.Exit(run(m, path, done)) }
 
 func run(m *testing.M, path *string, done func()) int {
@@ -52,10 +52,11 @@ func run(m *testing.M, path *string, done func()) int {
 	return code
 }
 
-// Patience is for what must come.
+// Patience is how long tests wait for an event.
 const Patience = 30 * time.Second
 
-// Eventually waits until something holds, and says what does not otherwise.
+// Eventually waits until a condition holds. If it does not, the test fails and
+// says so.
 func Eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	late := time.After(Patience)
@@ -68,7 +69,8 @@ func Eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// Receive waits for what a channel brings, and says what does not come otherwise.
+// Receive waits for a value of a channel. If none comes, the test fails and says
+// so.
 func Receive[T any](t testing.TB, what string, c <-chan T) T {
 	t.Helper()
 	select {
@@ -80,7 +82,7 @@ func Receive[T any](t testing.TB, what string, c <-chan T) T {
 	}
 }
 
-// Missing leaves a test out for want of something, or fails it in CI.
+// Missing skips a test that lacks something, or fails it in CI.
 func Missing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
@@ -89,7 +91,7 @@ func Missing(t testing.TB, what string) {
 	t.Skipf("this test needs %s", what)
 }
 
-// A Buffer is written while it is read.
+// A Buffer can be read while it is written.
 type Buffer struct {
 	mu sync.Mutex
 	b  strings.Builder

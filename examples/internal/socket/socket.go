@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// Listen opens a Unix socket at a path. One that a process before has left is
-// removed; one that somebody answers at is not.
+// Listen opens a Unix socket at a path. It removes a socket that a former process
+// has left, but not one that still answers.
 func Listen(path string) (net.Listener, error) {
 	if conn, err := net.Dial("unix", path); err == nil {
 		conn.Close()

@@ -1,5 +1,5 @@
-// Command caddy is Caddy with slipswitch in it. With other modules, too, it is
-// built by xcaddy.
+// Command caddy is Caddy with slipswitch. To add other modules, build it with
+// xcaddy.
 package main
 
 import (
