@@ -122,8 +122,12 @@ func (all *labels) equal(m map[string]string) bool {
 
 func (l *leaf) owner() string { return l.options.owner }
 
-// routeKey returns the route's key as it was put.
+// routeKey returns the route's key as it was put. A nil leaf has the zero key, no
+// labels, and no route.
 func (l *leaf) routeKey() Key {
+	if l == nil {
+		return Key{}
+	}
 	k := splitKey(l.key)
 	if l.extra != nil && l.extra.path != "" {
 		k.Path = l.extra.path
@@ -133,7 +137,7 @@ func (l *leaf) routeKey() Key {
 
 // label returns the value of a label.
 func (l *leaf) label(name string) (value string, ok bool) {
-	if l.labels != nil {
+	if l != nil && l.labels != nil {
 		for _, l := range *l.labels {
 			if l.name == name {
 				return l.value, true
@@ -145,11 +149,14 @@ func (l *leaf) label(name string) (value string, ok bool) {
 
 // route returns the leaf's route.
 func (l *leaf) route() *Route {
+	if l == nil {
+		return nil
+	}
 	r := new(l.options.Route)
 	k := l.routeKey()
 	r.Host, r.Path, r.Exact = k.Host, k.Path, k.Exact
 	r.Upstreams = l.upstreams.listed
-	if l.labels != nil {
+	if l != nil && l.labels != nil {
 		r.Labels = make(map[string]string, len(*l.labels))
 		for _, l := range *l.labels {
 			r.Labels[l.name] = l.value

@@ -396,3 +396,16 @@ func TestExpectedRoutes(t *testing.T) {
 		t.Errorf("each request is logged: %s", got)
 	}
 }
+
+func TestZeroMatch(t *testing.T) {
+	match, err := new(slipswitch.Router).Lookup("ide.example.com", "/")
+	if err != slipswitch.ErrNoRoute || match.Route() != nil || match.Key() != (slipswitch.Key{}) {
+		t.Errorf("got %v, %v; want no route", match, err)
+	}
+	if value, ok := match.Label("n"); ok {
+		t.Errorf("got the label %q; want none", value)
+	}
+	if e := (slipswitch.Entry{}); e.Route() != nil || e.Key() != (slipswitch.Key{}) {
+		t.Errorf("got %v; want no route", e)
+	}
+}
