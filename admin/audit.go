@@ -15,13 +15,13 @@ const (
 	maxKeys    = 10  // of one batch's changes
 )
 
-// An asker is who makes a request, and which.
+// An asker is a request and its sender.
 type asker struct{ holder, address, request string }
 
 type askerKey struct{}
 
-// withAsker returns a request that carries who makes it, by the name of the
-// token that it names.
+// withAsker returns a request whose context has its asker, with the name of the
+// token's holder.
 func withAsker(r *http.Request, holder string) *http.Request {
 	a := asker{holder, r.RemoteAddr, r.Method + " " + cmp.Or(r.RequestURI, r.URL.RequestURI())}
 	if a.address == "" || a.address == "@" {
@@ -38,7 +38,7 @@ func askerOf(ctx context.Context) asker {
 	return a
 }
 
-// String is the asker as the origin of changes.
+// String returns the asker as the origin of changes.
 func (a asker) String() string {
 	if a.holder != "" {
 		return fmt.Sprintf("admin: %s by %s at %s", a.request, a.holder, a.address)
@@ -46,7 +46,7 @@ func (a asker) String() string {
 	return fmt.Sprintf("admin: %s at %s", a.request, a.address)
 }
 
-// audit logs what a request has changed, or that a store has failed to.
+// audit logs the changes of a request, or the failure of a store.
 func (h *Handler) audit(ctx context.Context, level slog.Level, failed error, attrs ...slog.Attr) {
 	h.logging.Do(func() { h.journal = journal.New(h.Logger) })
 	a := askerOf(ctx)
@@ -63,8 +63,8 @@ func (h *Handler) audit(ctx context.Context, level slog.Level, failed error, att
 	h.journal.LogAttrs(ctx, level, message, all...)
 }
 
-// auditWrite logs a change that led to a version of the table, or failed. One
-// that is refused as it stands changes nothing, and is not logged.
+// auditWrite logs a change that led to a version of the table, or failed. An
+// invalid change is not logged, since it changes nothing.
 func (h *Handler) auditWrite(ctx context.Context, c change, before, version, revision uint64, err error) {
 	attrs := append(c.attrs(), slog.Uint64("version", version))
 	if revision > 0 {
@@ -76,13 +76,13 @@ func (h *Handler) auditWrite(ctx context.Context, c change, before, version, rev
 		if status := problemOf(err, "").Status; status >= 400 && status < 500 {
 			return
 		}
-	case version == before: // it only says what stands already, as renewals do
+	case version == before: // nothing has changed, as with a renewal
 		level = slog.LevelDebug
 	}
 	h.audit(ctx, level, err, attrs...)
 }
 
-// attrs are what is logged of a change besides its request.
+// attrs are the attributes that are logged for a change, besides its request.
 func (c change) attrs() (attrs []slog.Attr) {
 	if c.owner != nil {
 		attrs = append(attrs, slog.String("owner", c.owner.Name))

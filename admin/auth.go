@@ -12,8 +12,8 @@ import (
 	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
-// admit returns whose token a request names, or why it must not be served. It
-// reads nothing but the header.
+// admit returns the holder of a request's token, or why the request is refused.
+// It reads nothing but the header.
 func (h *Handler) admit(r *http.Request) (holder string, wrong *problem) {
 	if !h.knows(r.Host) {
 		return "", &problem{Status: http.StatusForbidden, Text: fmt.Sprintf(
@@ -42,10 +42,9 @@ func (h *Handler) admit(r *http.Request) (holder string, wrong *problem) {
 	return "", &problem{Status: http.StatusUnauthorized, Text: "the token is missing or wrong: send Authorization: Bearer TOKEN"}
 }
 
-// knows reports whether the API may be asked under the name in a Host field. A
-// page can point a name of its own at this server (DNS rebinding), but neither
-// localhost nor an address. Requests of HTTP/1.0 without a host come from no
-// browser.
+// knows reports whether requests may be for the name in a Host field. A page can
+// point its own name at this server (DNS rebinding), but neither localhost nor an
+// address. Requests of HTTP/1.0 without a host do not come from browsers.
 func (h *Handler) knows(hostport string) bool {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {
@@ -63,16 +62,16 @@ func (h *Handler) knows(hostport string) bool {
 	return false
 }
 
-// sameOrigin reports whether an Origin field names the server that is asked.
-// The scheme is not compared: what ends TLS may stand in front.
+// sameOrigin reports whether an Origin field names this server. The scheme is not
+// compared, since a proxy before this server may terminate TLS.
 func sameOrigin(origin, host string) bool {
 	scheme, authority, ok := strings.Cut(origin, "://")
 	return ok && (scheme == "http" || scheme == "https") && strings.EqualFold(authority, host)
 }
 
-// authorized reports whether a request names a token, and whose. Digests are
-// compared, each with all, so that the time it takes tells neither a part of a
-// token, nor its length, nor whose it is.
+// authorized reports whether a request has a token, and returns its holder. It
+// compares the digest with those of all tokens, so that the time it takes tells
+// nothing about a token, its length or its holder.
 func (h *Handler) authorized(r *http.Request) (name string, ok bool) {
 	if h.Token == "" && h.Tokens == nil {
 		return "", h.Open

@@ -48,9 +48,9 @@ func (h *Handler) batch(w http.ResponseWriter, r *http.Request) *problem {
 	return nil
 }
 
-// decodeBatch reads a batch. A change that is malformed is returned as one that
-// is neither put nor delete, which the transaction refuses: so the batch fails,
-// but only after all the others have been checked, too.
+// decodeBatch parses a batch. A malformed change becomes one that is neither put
+// nor delete, which the transaction refuses. So the batch fails, but only after
+// all other changes have been checked, too.
 func decodeBatch(body []byte, owner string) (changes []slipswitch.Change, replace bool, malformed []*slipswitch.RouteError, wrong *problem) {
 	fields, ok := object(body)
 	if !ok {
@@ -88,8 +88,8 @@ func decodeBatch(body []byte, owner string) (changes []slipswitch.Change, replac
 	return changes, replace, malformed, nil
 }
 
-// merge puts what decoding and what the router found wrong in order. Of a
-// malformed change the router knows only that it is none.
+// merge combines the errors of decoding and of the router, in order. Of a
+// malformed change the router knows only that it is neither put nor delete.
 func merge(invalid, malformed []*slipswitch.RouteError) []*slipswitch.RouteError {
 	known := make(map[int]bool, len(malformed))
 	for _, e := range malformed {
@@ -117,7 +117,7 @@ func decodeChange(data []byte, owner string) (change slipswitch.Change, invalid 
 	return change, invalid
 }
 
-// decodeRoute reads a route, and tells all fields that cannot be read. The
+// decodeRoute parses a route, and reports all fields that are malformed. The
 // index of the errors is 0.
 func decodeRoute(data []byte, owner string) (*slipswitch.Route, []*slipswitch.RouteError) {
 	route := new(slipswitch.Route)
@@ -133,7 +133,7 @@ func decode(data []byte, into json.Unmarshaler, what, owner string) (invalid []*
 		}
 		wrong, _ = errors.AsType[slipswitch.FieldErrors](err)
 	}
-	var key struct { // as far as it can be read
+	var key struct { // as far as it is readable
 		Host, Path string
 		Exact      bool
 	}
@@ -144,7 +144,8 @@ func decode(data []byte, into json.Unmarshaler, what, owner string) (invalid []*
 	return invalid
 }
 
-// differences says where a route's key is not the one it is put at.
+// differences reports in which fields the key of a route differs from the key
+// that it is put at.
 func differences(got, want slipswitch.Key, owner string) (invalid []*slipswitch.RouteError) {
 	for _, d := range []struct {
 		field     string
@@ -162,7 +163,7 @@ func differences(got, want slipswitch.Key, owner string) (invalid []*slipswitch.
 	return invalid
 }
 
-// excerpt returns the beginning of what was given, to be shown.
+// excerpt returns the start of a value, for an error.
 func excerpt(data []byte) string {
 	data = bytes.TrimSpace(data)
 	if len(data) <= 64 {

@@ -15,23 +15,22 @@ import (
 )
 
 // The REST API of configurable-http-proxy (CHP), as observed on 5.3.0: a view of
-// the prefix routes of one owner. What its clients see differs from CHP in
-// that every request gets an answer, that the token is checked before the body
-// is read, and that an invalid target is refused when it is put.
+// the prefix routes of one owner. It differs from CHP in three points: every
+// request gets an answer, the token is checked before the body is read, and an
+// invalid target is refused when it is put.
 
-// chpOwner is whose the routes are.
+// chpOwner is the owner of the routes.
 const chpOwner = "chp"
 
 const chpPrefix = "/api/routes"
 
-// isCHP reports whether a path is in the API.
+// isCHP reports whether a path belongs to the API.
 func isCHP(path string) bool {
 	rest, ok := strings.CutPrefix(path, chpPrefix)
 	return ok && (rest == "" || rest[0] == '/')
 }
 
-// chp answers everything under /api/routes; rest is what follows that in the
-// path.
+// chp answers all requests under /api/routes; rest is the rest of the path.
 func (h *Handler) chp(w http.ResponseWriter, r *http.Request, rest string) *problem {
 	methods := map[string]func(http.ResponseWriter, *http.Request, slipswitch.Key) *problem{
 		"GET": h.chpGet, "POST": h.chpPost, "DELETE": h.chpDelete,
@@ -52,8 +51,7 @@ func (h *Handler) chp(w http.ResponseWriter, r *http.Request, rest string) *prob
 	return serve(w, r, key)
 }
 
-// chpList shows routes one after the other as they are found: there may be a
-// million.
+// chpList writes routes while it iterates, since there may be a million.
 func (h *Handler) chpList(w http.ResponseWriter, r *http.Request) *problem {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -118,13 +116,13 @@ func (h *Handler) chpPost(w http.ResponseWriter, r *http.Request, key slipswitch
 		return wrong
 	}
 	delete(fields, "target")
-	delete(fields, "last_activity") // it cannot be set
+	delete(fields, "last_activity") // clients cannot set it
 	route := slipswitch.Route{Host: key.Host, Path: key.Path, Upstreams: slipswitch.To(upstream)}
 	if len(fields) > 0 {
 		route.Meta, _ = json.Marshal(fields)
 	}
 	if chpTarget(upstream) != *target {
-		route.Labels = map[string]string{"target": *target} // what drives the API compares it with its own
+		route.Labels = map[string]string{"target": *target} // clients compare it with their own
 	}
 	if h.CHPRoute != nil {
 		h.CHPRoute(&route)
@@ -142,7 +140,7 @@ func (h *Handler) chpPost(w http.ResponseWriter, r *http.Request, key slipswitch
 		return wrong
 	}
 	if entry, ok := h.Router.Table().Of(chpOwner, key); ok {
-		entry.Use() // also if nothing has changed
+		entry.Use() // a put counts as use, even if it changes nothing
 	}
 	w.WriteHeader(http.StatusCreated)
 	return nil
@@ -168,12 +166,12 @@ func (h *Handler) chpDelete(w http.ResponseWriter, r *http.Request, key slipswit
 	return nil
 }
 
-// slashes are how a slash is spelt in a path of the API, whose clients may encode
-// a route's whole path as one segment.
+// slashes are the spellings of a slash in a path of the API, whose clients may
+// encode the whole path of a route as one segment.
 var slashes = strings.NewReplacer("%2F", "/", "%2f", "/")
 
-// chpKey returns the key for a percent-encoded path of the API. All spellings
-// of a path become one, in which the route is kept.
+// chpKey returns the key for a percent-encoded path of the API. All spellings of
+// a path become one, under which the route is kept.
 func (h *Handler) chpKey(path string) (slipswitch.Key, error) {
 	if plain, err := url.PathUnescape(path); err != nil || !utf8.ValidString(plain) {
 		return slipswitch.Key{}, errors.New("the path must be percent-encoded UTF-8")
@@ -187,12 +185,12 @@ func (h *Handler) chpKey(path string) (slipswitch.Key, error) {
 	if canonical, err := key.Canonical(); err == nil {
 		return canonical, nil
 	}
-	return key, nil // the router will say what is wrong with it
+	return key, nil // the router will report errors in it
 }
 
-// chpPath returns the path under which the API shows an entry: unescaped, but
-// for a slash inside of a segment, which only other sources put. It is false for
-// what is not in the view.
+// chpPath returns the path under which the API shows an entry: unescaped, except
+// for a slash inside a segment, which only other sources put. It returns false
+// for entries that are not in the view.
 func (h *Handler) chpPath(e slipswitch.Entry) (path string, ok bool) {
 	key := e.Key()
 	if e.Owner != chpOwner || key.Exact || key.Host != "" && !h.CHPHostRouting {
@@ -213,8 +211,8 @@ func (h *Handler) chpPath(e slipswitch.Entry) (path string, ok bool) {
 	return path, err == nil
 }
 
-// chpUpstream returns the URL of an upstream for a target. The API has the path
-// of a Unix socket where other URLs have the host, percent-encoded.
+// chpUpstream returns the upstream URL for a target. For a Unix socket the API
+// has its percent-encoded path in place of the host.
 func chpUpstream(target string) (string, *problem) {
 	for _, scheme := range []string{"http+unix://", "unix+http://"} {
 		socket, ok := strings.CutPrefix(target, scheme)
@@ -231,7 +229,7 @@ func chpUpstream(target string) (string, *problem) {
 	return target, nil
 }
 
-// chpTarget returns the target for an upstream's URL.
+// chpTarget returns the target for an upstream URL.
 func chpTarget(upstream string) string {
 	if path, ok := strings.CutPrefix(upstream, "unix:"); ok {
 		return "http+unix://" + url.PathEscape(path)
@@ -239,13 +237,13 @@ func chpTarget(upstream string) string {
 	return upstream
 }
 
-// chpData returns a route's data as it was put, with its last activity and, in
-// host routing, its host.
+// chpData returns the data of a route as it was put, with its last activity and,
+// with host routing, its host.
 func (h *Handler) chpData(e slipswitch.Entry) []byte {
 	route := e.Route()
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(route.Meta, &fields) != nil || fields == nil {
-		fields = make(map[string]json.RawMessage, 2) // what others have put there cannot be shown
+		fields = make(map[string]json.RawMessage, 2) // meta that other sources have put may not be an object
 	}
 	target, ok := route.Labels["target"]
 	if !ok {

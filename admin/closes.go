@@ -7,7 +7,7 @@ import (
 	"github.com/slipswitch/slipswitch"
 )
 
-// whys are the reasons that reports have.
+// whys are the values of Why in reports.
 var whys = []slipswitch.Why{
 	slipswitch.WhyIdle, slipswitch.WhyStall, slipswitch.WhyLife, slipswitch.WhyPing, slipswitch.WhyLinger, slipswitch.WhyRouteDeleted,
 	slipswitch.WhyUpstreamRemoved, slipswitch.WhyDrain, slipswitch.WhyShutdown, slipswitch.WhyAdmin, slipswitch.WhyLoginExpired,

@@ -139,7 +139,7 @@ func (h *Handler) maxBatch() int64 {
 	return 64 << 20
 }
 
-// An endpoint answers a request, or returns what is wrong with it.
+// An endpoint answers a request, or returns the problem.
 type endpoint func(http.ResponseWriter, *http.Request) *problem
 
 // ServeHTTP answers every request.
@@ -173,13 +173,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// prepare sets what every answer has.
+// prepare sets the common headers of all answers.
 func prepare(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	if r.ContentLength != 0 && r.ProtoMajor == 1 {
-		// Until the body is read: else the server would wait for it to end
+		// Until the body is read: otherwise the server would read it to its end
 		// before it sends an answer that does not depend on it.
 		header.Set("Connection", "close")
 	}

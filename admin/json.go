@@ -15,28 +15,28 @@ import (
 	"github.com/slipswitch/slipswitch"
 )
 
-// What a body may hold, whatever its length: deeper or longer is an attack on
+// Bounds of a body, whatever its length: a deeper or longer one is an attack on
 // our stack or memory.
 const (
 	maxDepth    = 64
 	maxElements = 1_000_000 // of one array or object
 )
 
-// A problem is the answer to a request that cannot be done.
+// A problem is the answer to a request that fails.
 type problem struct {
 	Status  int                      `json:"status"`
 	Text    string                   `json:"error"`
-	Invalid []*slipswitch.RouteError `json:"invalid,omitempty"` // all that is wrong in the body
+	Invalid []*slipswitch.RouteError `json:"invalid,omitempty"` // all errors in the body
 }
 
 func (p *problem) Error() string { return p.Text }
 
-// badRequest says which parameter or field must be otherwise.
+// badRequest names the parameter or field that is wrong, and what is right.
 func badRequest(field, value, want string) *problem {
 	return &problem{Status: http.StatusBadRequest, Text: fmt.Sprintf("%s %.64q %s", field, value, want)}
 }
 
-// notAllowed answers a method that an endpoint does not have.
+// notAllowed answers a method that an endpoint does not support.
 func notAllowed[V any](w http.ResponseWriter, methods map[string]V, hint string) *problem {
 	var allow []string
 	for method := range methods {
@@ -65,7 +65,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	json.NewEncoder(w).Encode(value)
 }
 
-// readBody reads a whole body of at most limit bytes.
+// readBody reads a body of at most limit bytes.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *problem) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
@@ -85,9 +85,9 @@ func tooLarge(limit int64) *problem {
 	return &problem{Status: http.StatusRequestEntityTooLarge, Text: fmt.Sprintf("the body must be at most %d bytes long", limit)}
 }
 
-// readJSON reads a body that must say that it is JSON, and be it.
+// readJSON reads a body, whose type and content must be JSON.
 func readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *problem) {
-	if field := r.Header.Get("Content-Type"); field != "application/json" { // as nearly all spell it
+	if field := r.Header.Get("Content-Type"); field != "application/json" { // the usual spelling
 		if kind, _, err := mime.ParseMediaType(field); err != nil || kind != "application/json" {
 			return nil, &problem{Status: http.StatusUnsupportedMediaType, Text: fmt.Sprintf("Content-Type %.64q must be application/json", field)}
 		}
@@ -102,10 +102,11 @@ func readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *pro
 	return body, nil
 }
 
-// checkJSON refuses what is not one JSON value, and what two readers could take
-// for different things: a second value behind it, invalid UTF-8, a key that an
-// object has twice. With fold, keys are the same whatever their case, as they
-// are to encoding/json, except in labels and meta. Errors complete "the body".
+// checkJSON refuses data that is not one JSON value, or that two parsers could
+// read differently: a second value after it, invalid UTF-8, a key that an object
+// has twice. With fold, keys are compared without case, as encoding/json does,
+// except in labels and meta. Errors continue a sentence that begins with "the
+// body".
 func checkJSON(data []byte, fold bool) error {
 	if !utf8.Valid(data) {
 		return errors.New("must be UTF-8")
@@ -117,7 +118,7 @@ func checkJSON(data []byte, fold bool) error {
 	return err
 }
 
-// syntaxError says what is wrong with data that is not valid JSON.
+// syntaxError returns the error for data that is not valid JSON.
 func syntaxError(data []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	var first json.RawMessage
@@ -132,7 +133,7 @@ func syntaxError(data []byte) error {
 	}
 }
 
-// checkValue checks the value that data begins with, and returns what follows.
+// checkValue checks the value at the start of data, and returns the rest.
 func checkValue(data []byte, fold bool, depth int) (rest []byte, err error) {
 	keyed := isObject(data)
 	if !keyed && !isArray(data) {
@@ -163,10 +164,10 @@ func checkValue(data []byte, fold bool, depth int) (rest []byte, err error) {
 	})
 }
 
-// foldKey returns the same for keys that are the same to encoding/json.
+// foldKey returns equal strings for keys that encoding/json takes for equal.
 func foldKey(key string) string {
 	if strings.ContainsFunc(key, func(r rune) bool { return r >= utf8.RuneSelf }) {
-		key = strings.ToUpper(key) // ſ is s
+		key = strings.ToUpper(key) // this folds ſ to s, too
 	}
 	return strings.ToLower(key)
 }

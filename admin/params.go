@@ -15,10 +15,9 @@ import (
 	"github.com/slipswitch/slipswitch"
 )
 
-// parameters returns a request's query. Each parameter must be one of known,
-// none but label may be given twice, and of those that mayBeEmpty does not list
-// each must have a value: a filter that is misspelt, or a variable that a script
-// has not set, must not mean "all".
+// parameters returns the query of a request. Each parameter must be one of known,
+// and only label may be repeated. Each needs a value unless mayBeEmpty lists it:
+// a misspelt filter, or a script's unset variable, must not mean "all".
 func parameters(r *http.Request, known ...string) (url.Values, *problem) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -38,12 +37,12 @@ func parameters(r *http.Request, known ...string) (url.Values, *problem) {
 	return query, nil
 }
 
-// mayBeEmpty are the parameters whose empty value says something: routes for any
-// host, of the owner without a name, from the first one on; a Close frame without
-// a reason of one's own.
+// mayBeEmpty are the parameters that may have an empty value: host (routes for
+// any host), owner (the one without a name), after (from the first), and reason
+// (none of the caller's).
 var mayBeEmpty = []string{"host", "owner", "after", "reason"}
 
-// address returns the key that the parameters host, path and exact name.
+// address returns the key in the parameters host, path and exact.
 func address(query url.Values) (slipswitch.Key, *problem) {
 	key := slipswitch.Key{Host: query.Get("host"), Path: query.Get("path")}
 	if !strings.HasPrefix(key.Path, "/") {
@@ -58,7 +57,7 @@ func address(query url.Values) (slipswitch.Key, *problem) {
 	return key, nil
 }
 
-// pageLimit returns how many items a page may have.
+// pageLimit returns the greatest number of items on a page.
 func pageLimit(query url.Values) (int, *problem) {
 	if !query.Has("limit") {
 		return 100, nil
@@ -70,8 +69,8 @@ func pageLimit(query url.Values) (int, *problem) {
 	return limit, nil
 }
 
-// oneOf returns the parameter, which must be one of the values there are; empty
-// if it is left out.
+// oneOf returns a parameter that must be one of the values. Empty means that it
+// is left out.
 func oneOf[V ~string](query url.Values, name string, values ...V) (V, *problem) {
 	value := V(query.Get(name))
 	if value != "" && !slices.Contains(values, value) {
@@ -80,9 +79,9 @@ func oneOf[V ~string](query url.Values, name string, values ...V) (V, *problem) 
 	return value, nil
 }
 
-// addressFilter selects by the parameter client or peer: an address in whatever
-// spelling, or what stands for one in reports: unix, unknown, or the identifier
-// that a trusted proxy has for it (RFC 7239 §6.3).
+// addressFilter selects by the parameter client or peer: an address in any
+// spelling, or what reports show instead: unix, unknown, or the identifier that a
+// trusted proxy uses (RFC 7239 §6.3).
 func addressFilter(query url.Values, name string) (func(address string) bool, *problem) {
 	text := query.Get(name)
 	addr, err := netip.ParseAddr(strings.Trim(text, "[]"))
@@ -140,15 +139,15 @@ func (f keyFilter) matches(k slipswitch.Key) bool {
 	return err == nil && ok && (rest == "" || rest[0] == '/')
 }
 
-// isoLayouts are the forms of ISO 8601 that a time may have; without a zone it
-// is UTC. Go reads fractions of a second behind each of them.
+// isoLayouts are the accepted forms of ISO 8601. A time without a zone is UTC. Go
+// accepts a fraction of a second in each of them.
 var isoLayouts = []string{
 	"2006-01-02T15:04:05Z07:00", "2006-01-02T15:04:05Z0700", "2006-01-02T15:04:05Z07", "2006-01-02T15:04:05",
 	"2006-01-02T15:04Z07:00", "2006-01-02T15:04", "2006-01-02", "2006-01", "2006",
 	"20060102T150405Z0700", "20060102T150405", "20060102",
 }
 
-// parseTime reads a time of ISO 8601.
+// parseTime parses a time of ISO 8601.
 func parseTime(text string) (time.Time, bool) {
 	for _, layout := range isoLayouts {
 		if t, err := time.Parse(layout, text); err == nil {
@@ -158,5 +157,6 @@ func parseTime(text string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// lastActive is an entry's activity as it is shown: to the millisecond.
+// lastActive returns the time of an entry's last activity as shown: to the
+// millisecond.
 func lastActive(e slipswitch.Entry) time.Time { return e.LastActive().UTC().Truncate(time.Millisecond) }

@@ -16,12 +16,12 @@ import (
 	"github.com/slipswitch/slipswitch/store"
 )
 
-// A routeItem is a route and what is known of it.
+// A routeItem is a route and its state.
 type routeItem struct {
 	Route      *slipswitch.Route `json:"route"`
 	Owner      string            `json:"owner"`
 	Shadowed   bool              `json:"shadowed"`
-	ShadowedBy *string           `json:"shadowedBy,omitempty"` // if shadowed: whose route stands there
+	ShadowedBy *string           `json:"shadowedBy,omitempty"` // the owner of the route that stands there
 	Version    uint64            `json:"version"`
 	LastActive time.Time         `json:"lastActive,omitzero"`
 	Tunnels    int               `json:"tunnels"`
@@ -40,7 +40,7 @@ func (h *Handler) itemOf(e slipswitch.Entry) routeItem {
 	return item
 }
 
-// shadows returns the owner of the route that stands for a key.
+// shadows returns the owner of the route that stands at a key.
 func (h *Handler) shadows(key slipswitch.Key) *string {
 	standing, ok := h.Router.Table().At(key)
 	if !ok {
@@ -49,14 +49,14 @@ func (h *Handler) shadows(key slipswitch.Key) *string {
 	return &standing.Owner
 }
 
-// A shadowed route is one that was put, and has no effect until another owner's is
+// A shadowed route was put, but has no effect until another owner's route is
 // deleted.
 type shadowed struct {
 	Key slipswitch.Key `json:"key"`
 	By  string         `json:"by"`
 }
 
-// shadowedOf returns which of the puts among changes are shadowed.
+// shadowedOf returns the puts among changes that are shadowed.
 func (h *Handler) shadowedOf(changes []slipswitch.Change) (all []shadowed) {
 	table := h.Router.Table()
 	for _, c := range changes {
@@ -95,14 +95,14 @@ func (h *Handler) listRoutes(w http.ResponseWriter, r *http.Request) *problem {
 		Routes  []routeItem `json:"routes"`
 		Next    string      `json:"next,omitempty"`
 	}{table.Version(), []routeItem{}, ""}
-	shown := false // something of the entries at the current key
+	shown := false // an entry at the current key
 	for e := range entries {
 		shown = shown && e.Shadowed
 		if !matches(e) {
 			continue
 		}
-		// A page ends between keys: the next begins after the last one, and so
-		// after all that are shadowed there.
+		// A page ends between keys. The next page begins after its last key, and so
+		// after all shadowed routes there.
 		if len(page.Routes) >= limit && !shown {
 			page.Next = cursor(page.Routes[len(page.Routes)-1].Route.Key())
 			break
@@ -149,13 +149,13 @@ func routeFilter(query url.Values) (func(slipswitch.Entry) bool, *problem) {
 	}, nil
 }
 
-// cursor names a key in a page's next.
+// cursor returns the "next" of a page that ends with the key.
 func cursor(k slipswitch.Key) string {
-	canonical, _ := k.Canonical() // all that stands in a table has it
+	canonical, _ := k.Canonical() // every key in a table has one
 	return canonical.String()
 }
 
-// entriesAfter yields the entries behind a cursor, or all of them.
+// entriesAfter yields the entries after a cursor, or all if it is empty.
 func entriesAfter(table *slipswitch.Table, after string) (iter.Seq[slipswitch.Entry], *problem) {
 	if after == "" {
 		return table.All(), nil
@@ -235,12 +235,12 @@ func (h *Handler) putRoute(w http.ResponseWriter, r *http.Request) *problem {
 		return problemOf(err, "the route")
 	}
 	if version == before {
-		version = was.Version // it stood there as it is
+		version = was.Version // nothing has changed
 	}
 	item := routeItem{Route: route, Owner: h.owner(), Version: version}
 	if entry, ok := h.Router.Table().Of(h.owner(), key); ok && entry.Version == version {
 		item = h.itemOf(entry)
-	} // else somebody has changed it since
+	} // otherwise another request has changed it since
 	status := http.StatusCreated
 	if replaced {
 		status = http.StatusOK
@@ -307,8 +307,8 @@ func conditional(r *http.Request) bool {
 	return r.Header.Values("If-Match") != nil || r.Header.Values("If-None-Match") != nil
 }
 
-// precondition checks If-Match and If-None-Match (RFC 9110 §13.1) against what
-// is there.
+// precondition checks If-Match and If-None-Match (RFC 9110 §13.1) against the
+// current version.
 func precondition(r *http.Request, version uint64, exists bool) *problem {
 	lists := func(field string) bool {
 		for _, line := range r.Header.Values(field) {
@@ -330,7 +330,7 @@ func precondition(r *http.Request, version uint64, exists bool) *problem {
 	return nil
 }
 
-// problemOf turns an error of Handler.write into an answer.
+// problemOf returns the answer for an error of Handler.write.
 func problemOf(err error, what string) *problem {
 	if wrong, ok := errors.AsType[*problem](err); ok {
 		return wrong
@@ -349,9 +349,9 @@ func problemOf(err error, what string) *problem {
 	return &problem{Status: http.StatusInternalServerError, Text: err.Error()}
 }
 
-// storeErrors are the statuses of a store's errors, and of a context's; the
-// first that fits is taken: the store's word goes before that of a context that
-// ended meanwhile.
+// storeErrors are the statuses for errors of stores and contexts. The first match
+// wins, so the error of a store comes before that of a context that ended
+// meanwhile.
 var storeErrors = []struct {
 	err    error
 	status int

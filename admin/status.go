@@ -32,7 +32,7 @@ func (h *Handler) status(w http.ResponseWriter, r *http.Request) *problem {
 		Uptime     string            `json:"uptime,omitempty"`
 		Stores     []store.Status    `json:"stores,omitempty"`
 		Goroutines int               `json:"goroutines"` // of the whole program
-		Heap       uint64            `json:"heap"`       // bytes that were alive at its last garbage collection
+		Heap       uint64            `json:"heap"`       // bytes in use at the last garbage collection
 	}{Version: table.Version(), Routes: table.Len(), Draining: h.draining(), Goroutines: runtime.NumGoroutine()}
 	if h.Proxy != nil {
 		status.LimitsHit = h.Proxy.LimitsHit()
@@ -64,7 +64,7 @@ func (h *Handler) draining() bool { return h.Proxy != nil && h.Proxy.Draining() 
 
 var (
 	errDraining = errors.New("draining")
-	errCrowded  = errors.New("nearly as many descriptors are open as there may be")
+	errCrowded  = errors.New("the process is short of descriptors")
 )
 
 // notReady returns why no traffic should be sent here.
@@ -111,8 +111,8 @@ func (h *Handler) probed(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// livez and readyz are asked by probes: without a token, under any host. So
-// they tell as little as they can.
+// livez and readyz answer probes: without a token, and under any host. So they
+// tell as little as possible.
 func (h *Handler) livez(w http.ResponseWriter, r *http.Request) { probe(w, r, http.StatusOK, "ok") }
 
 func (h *Handler) readyz(w http.ResponseWriter, r *http.Request) {

@@ -32,7 +32,7 @@ func tunnelItemOf(t *slipswitch.Tunnel) tunnelItem {
 	return tunnelItem{t.ID(), t.Route(), t.Version(), t.Client(), t.Peer(), t.Upstream(), t.Opened().UTC(), traffic}
 }
 
-// tunnelOrders are what a list of tunnels can be sorted by.
+// tunnelOrders are the orders in which tunnels can be listed.
 var tunnelOrders = map[string]func(a, b tunnelItem) int{
 	"opened": func(a, b tunnelItem) int { return a.Opened.Compare(b.Opened) },
 	"bytes": func(a, b tunnelItem) int {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// An upstreamItem is what tunnels do at one upstream.
+// An upstreamItem is an upstream and its tunnels.
 type upstreamItem struct {
 	Upstream   string    `json:"upstream"`
 	Tunnels    int       `json:"tunnels"` // open now
@@ -47,7 +47,7 @@ func (h *Handler) listUpstreams(w http.ResponseWriter, r *http.Request) *problem
 	return nil
 }
 
-// upstreams returns what is known, by upstream, of those that have tunnels, or
+// upstreams returns the items, by upstream, of upstreams that have tunnels, or
 // had one of the last that ended.
 func (h *Handler) upstreams() map[string]*upstreamItem {
 	uses := make(map[string]*upstreamItem)

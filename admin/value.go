@@ -5,14 +5,14 @@ import (
 	"encoding/json"
 )
 
-// Once checkJSON has let it through, a body is taken apart where it lies.
-// (encoding/json would check and copy it anew at each level, and there are five
-// above a route's fields.) All that is here wants valid JSON.
+// A body that checkJSON has accepted is parsed in place. (encoding/json would
+// check and copy it again at each of the five levels above a route's fields.) The
+// functions here require valid JSON.
 
 func isObject(data []byte) bool { return bytes.HasPrefix(trimSpace(data), []byte("{")) }
 func isArray(data []byte) bool  { return bytes.HasPrefix(trimSpace(data), []byte("[")) }
 
-// trimSpace cuts off the white space in front.
+// trimSpace removes leading white space.
 func trimSpace(data []byte) []byte {
 	for len(data) > 0 && (data[0] == ' ' || data[0] == '\t' || data[0] == '\r' || data[0] == '\n') {
 		data = data[1:]
@@ -46,9 +46,9 @@ func array(data []byte) (elements []json.RawMessage, ok bool) {
 	return elements, true
 }
 
-// eachMember calls visit for each member of the object or array that data begins
-// with, until one fails, and returns what follows. Visit is given a member's key,
-// if it has one, and all from the value on; it returns what follows the value.
+// eachMember calls visit for each member of the object or array at the start of
+// data, until one fails, and returns the rest. visit gets the member's key, if it
+// has one, and the data from the value on. It returns the rest after the value.
 func eachMember(data []byte, visit func(key string, value []byte) (rest []byte, err error)) (rest []byte, err error) {
 	keyed := isObject(data)
 	data = trimSpace(trimSpace(data)[1:])
@@ -69,7 +69,7 @@ func eachMember(data []byte, visit func(key string, value []byte) (rest []byte, 
 	return data[1:], nil
 }
 
-// cutValue cuts data behind the value that it begins with.
+// cutValue cuts data after the value at its start.
 func cutValue(data []byte) (value, rest []byte) {
 	data = trimSpace(data)
 	end := len(data)
@@ -96,7 +96,7 @@ func cutValue(data []byte) (value, rest []byte) {
 	return data[:end], data[end:]
 }
 
-// textEnd returns where the text that begins at i ends.
+// textEnd returns the end of the string that starts at i.
 func textEnd(data []byte, i int) int {
 	for i++; data[i] != '"'; i++ {
 		if data[i] == '\\' {

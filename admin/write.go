@@ -13,33 +13,34 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// A change is what a request asks for.
+// A change is the change that a request asks for.
 type change struct {
 	owner   *slipswitch.Owner
-	replace bool // all of the owner's routes
+	replace bool // delete the owner's other routes
 	changes []slipswitch.Change
 
-	// check, if set, returns what speaks against it, as things stand when it is
-	// made. Conditional says that nobody may change them in between.
+	// check, if set, returns why the change must not be made to the table as it is
+	// then. conditional means that no other change may come in between.
 	check       func() *problem
 	conditional bool
 
 	all bool          // wait until all gateways have it
-	ttl time.Duration // how long it lasts unless it is made again; for ever if 0
+	ttl time.Duration // after which it is deleted unless it is renewed. Zero means never
 }
 
-// maxWait is how long a request waits for other gateways, and others for it.
+// maxWait is how long a request waits for other gateways, and blocks other
+// requests.
 const maxWait = 30 * time.Second
 
 const maxWriting = 1 << 30 // changes that are written to the store at a time
 
-// waitsForAll reads the parameter wait.
+// waitsForAll parses the parameter wait.
 func waitsForAll(query url.Values) (bool, *problem) {
 	wait, wrong := oneOf(query, "wait", "all")
 	return wait != "", wrong
 }
 
-// lasts reads the parameter ttl.
+// lasts parses the parameter ttl.
 func (h *Handler) lasts(query url.Values) (time.Duration, *problem) {
 	if !query.Has("ttl") {
 		return 0, nil
@@ -56,7 +57,7 @@ func (h *Handler) lasts(query url.Values) (time.Duration, *problem) {
 	return 0, &problem{Status: http.StatusNotImplemented, Text: "ttl needs routes that are kept in a store with leases, such as etcd"}
 }
 
-// write makes a change where the routes are kept, and returns the version of a
+// write makes a change in the store or the router, and returns the version of a
 // table that has it.
 func (h *Handler) write(ctx context.Context, c change) (version uint64, err error) {
 	before := h.Router.Table().Version()
@@ -65,7 +66,8 @@ func (h *Handler) write(ctx context.Context, c change) (version uint64, err erro
 	return version, err
 }
 
-// make makes a change, and returns the store's revision, too, if there is one.
+// make makes a change. It also returns the revision of the store, if there is
+// one.
 func (h *Handler) make(ctx context.Context, c change) (version, revision uint64, err error) {
 	if len(h.Stores) == 0 {
 		version, err = h.Router.Update(func(tx *slipswitch.Txn) error {
@@ -95,11 +97,11 @@ func (h *Handler) make(ctx context.Context, c change) (version, revision uint64,
 	return version, revision, err
 }
 
-// keep writes a change to the store. What depends on the table has the store to
-// itself until the table has the change, but not for longer than maxWait, be the
-// router behind the store: others wait for it.
+// keep writes a change to the store. A conditional change has the store to itself
+// until the table has the change, but for at most maxWait, even if the router is
+// behind the store: other changes wait for it.
 func (h *Handler) keep(ctx context.Context, c change) (version, revision uint64, err error) {
-	share := int64(1) // stores write many changes at once
+	share := int64(1) // a store can write many changes at once
 	if c.conditional || c.replace {
 		share = maxWriting
 		var cancel context.CancelFunc
@@ -118,7 +120,7 @@ func (h *Handler) keep(ctx context.Context, c change) (version, revision uint64,
 	}
 	if c.replace {
 		if err := h.Router.Check(c.owner, c.changes...); err != nil {
-			return 0, 0, err // before the deletions shift what it counts
+			return 0, 0, err // before the deletions shift the indexes in the error
 		}
 		c.changes = append(h.deletions(c), c.changes...)
 	}
@@ -140,7 +142,7 @@ func (h *Handler) confirm(w http.ResponseWriter, r *http.Request) *problem {
 		return wrong
 	}
 	braked := false
-	var failed error // a store that cannot be told does not keep the others from it
+	var failed error // if one store fails, the others are confirmed all the same
 	for _, s := range h.Stores {
 		if s, ok := s.(brakedStore); ok {
 			braked = true
@@ -158,7 +160,7 @@ func (h *Handler) confirm(w http.ResponseWriter, r *http.Request) *problem {
 	return nil
 }
 
-// deletions returns the changes that delete what a replacement does not put.
+// deletions returns deletions of the routes that a replacement does not put.
 func (h *Handler) deletions(c change) (deletions []slipswitch.Change) {
 	put := make(map[slipswitch.Key]bool, len(c.changes))
 	for _, change := range c.changes {
