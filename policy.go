@@ -34,7 +34,7 @@ type ClosePolicy struct {
 
 func (c ClosePolicy) validate(field string, wrong func(field, value, want string)) {
 	if !c.Close && c != (ClosePolicy{}) {
-		wrong(field+".close", "false", "must be true, or else nothing more be said")
+		wrong(field+".close", "false", "must be true, since other fields of the policy are set")
 	}
 	if c.After < 0 {
 		wrong(field+".after", c.After.String(), "must not be negative")

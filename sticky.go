@@ -34,10 +34,10 @@ func (s Sticky) validate(wrong func(field, value, want string)) {
 		return
 	}
 	if !headers.IsToken(s.Cookie) {
-		wrong("sticky.cookie", s.Cookie, "must be a cookie's name")
+		wrong("sticky.cookie", s.Cookie, "must be the name of a cookie, since sticky is set")
 	}
 	if s.Path != "" && (s.Path[0] != '/' || !validCookiePath(s.Path)) {
-		wrong("sticky.path", s.Path, "must begin with / and have no ; in it")
+		wrong("sticky.path", s.Path, "must begin with / and have no ;")
 	}
 	if sameSite[s.SameSite] == 0 {
 		wrong("sticky.sameSite", s.SameSite, "must be lax, strict or none")

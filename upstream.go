@@ -154,7 +154,7 @@ func (u Upstream) parse() (target, error) {
 		if scan, err := canon.ScanPath(base); err != nil {
 			return target{}, errors.New("must have a valid path: it " + err.Error())
 		} else if scan.Dotted || strings.HasPrefix(base, "//") {
-			return target{}, errors.New("must have a path without // in front and without dot segments")
+			return target{}, errors.New("must have a path that does not begin with // and has no dot segments")
 		}
 	}
 	addr := net.JoinHostPort(parsed.Hostname(), port)

@@ -11,10 +11,10 @@ const MaxHost = 253
 
 // Errors of hosts. As texts they complete "host must …".
 var (
-	errHostByte    = errors.New("must consist of ASCII letters, digits, - and _ in labels of 1 to 63 bytes, with dots between")
+	errHostByte    = errors.New("must have labels of 1 to 63 ASCII letters, digits, - and _, with dots between; write other letters as Punycode (xn--)")
 	errHostLong    = errors.New("must be at most 253 bytes long")
 	errHostPort    = errors.New("must have a decimal port after the colon, or none")
-	errHostAddress = errors.New("must be an IPv6 address without a zone in brackets")
+	errHostAddress = errors.New("must be an IPv6 address in brackets, without a zone")
 	errHostPattern = errors.New("must be a host without a port, *.host, **.host, or empty for any")
 )
 
@@ -144,7 +144,7 @@ func HostPattern(pattern string) (string, error) {
 		}
 		name = name[1:]
 	}
-	if strings.ContainsAny(name, ":[]") {
+	if strings.ContainsAny(name, ":[]*") {
 		return "", errHostPattern
 	}
 	host, _, err := ScanHost(name)

@@ -60,4 +60,9 @@ func TestHostPattern(t *testing.T) {
 			t.Errorf("%q: got %q; want an error", pattern, got)
 		}
 	}
+	for _, pattern := range []string{"a.*.b", "*.*.b"} {
+		if _, err := canon.HostPattern(pattern); err == nil || !strings.Contains(err.Error(), "*.host") {
+			t.Errorf("%q: got %v; want the error to say where stars may be", pattern, err)
+		}
+	}
 }
