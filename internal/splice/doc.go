@@ -65,4 +65,16 @@
 // There is one timing wheel with ticks of 50 ms, and one goroutine for it. A deadline that is put off by every byte stays
 // where it is in the wheel and is looked at again when it comes up. What a client is owed in pings is looked at in the
 // same way, by the tunnel's own entry; see ping.go.
+//
+// # Files
+//
+//	engine.go, pair.go       starting, the handle of a tunnel, its clocks, its cause
+//	flow.go                  one direction: counters, frames, the place where a Close frame or ping of ours may follow
+//	closing.go, cause.go     the steps of an ordered end; who ended a tunnel, how and why
+//	loops_linux.go,          the pump of plain sockets on Linux; its seal writes the Close frame
+//	  looped_linux.go
+//	portable.go              the pump of everything else; its obey writes the Close frame
+//	ping.go, ack.go          quiet clients; machines that have vanished
+//	clock.go                 the timing wheel
+//	frozen.go, record.go     a tunnel that goes to another process
 package splice
