@@ -14,28 +14,31 @@ import (
 	"github.com/slipswitch/slipswitch/internal/health"
 )
 
-// A Check asks each upstream of a route again and again whether it is well: by
-// GET, to which a status from 200 to 399 is the right answer. Its zero value
-// asks nothing.
+// A Check is the health check of a route's upstreams. The Proxy sends a GET to
+// each of them periodically; a status from 200 to 399 passes. The zero Check
+// checks nothing.
 //
-// One that has failed twice in a row is passed over until it passes again, as
-// one that cannot be reached is; where all are, all are tried. Tunnels to it
-// stay, and a check is no activity. Only what leads to several fixed upstreams
-// is checked, as there is no choice otherwise: from the first request on that
-// the Proxy gets for it, until the route is deleted or the Proxy shut down.
-// Routes that would ask the same of the same address share the answer.
+// An upstream that fails twice in a row is ejected until it passes again. If all
+// are ejected, all are tried. Tunnels to an ejected upstream stay open. A check
+// does not count as activity.
+//
+// A route is checked if it has several upstreams and none of them is a template.
+// Its checks begin with the first request that the Proxy gets for it. They end
+// when the route is deleted or the Proxy is shut down. Routes with the same check
+// of the same address share the result.
 //
 // As JSON: {"path":"/healthz","every":"10s","timeout":"5s"}.
 type Check struct {
-	// Path, which may have a query, is asked for, behind the upstream's own path
-	// and with the route's UpstreamHost. Empty: no check.
+	// Path is requested after the path of the upstream's URL, with the route's
+	// UpstreamHost. It may have a query. Empty means no check; all other fields must
+	// then be zero.
 	Path string `json:"path"`
 
 	// Every is the time between two checks, give or take a twentieth: from 1 s to
-	// 24 h. At most 64 are made at a time, and the others are late. Zero: 10 s.
+	// 24 h. At most 64 checks run at a time; others start late. Zero means 10 s.
 	Every time.Duration `json:"-"`
 
-	// Timeout bounds one check, up to the header of its answer. Zero: 5 s.
+	// Timeout bounds one check, up to the header of the response. Zero means 5 s.
 	Timeout time.Duration `json:"-"`
 }
 
@@ -66,11 +69,11 @@ func (c Check) validate(r *Route, wrong func(field, value, want string)) {
 	scan, err := canon.ScanPath(path)
 	switch {
 	case path == "":
-		wrong("check.path", c.Path, "must be a path such as /healthz, or else nothing more be said")
+		wrong("check.path", c.Path, "must be a path such as /healthz, since other fields of check are set")
 	case err != nil:
 		wrong("check.path", c.Path, err.Error())
 	case scan.Dotted || strings.HasPrefix(path, "//") || canon.CheckQuery(query) != nil:
-		wrong("check.path", c.Path, "must be a path without // in front, dot segments, spaces and control bytes")
+		wrong("check.path", c.Path, "must not begin with //, and must have no dot segments, spaces or control bytes")
 	}
 	if c.Every != 0 && (c.Every < minEvery || c.Every > maxEvery) {
 		wrong("check.every", c.Every.String(), "must be from 1s to 24h")
@@ -80,7 +83,7 @@ func (c Check) validate(r *Route, wrong func(field, value, want string)) {
 	}
 	for _, u := range r.Upstreams {
 		if strings.Contains(u.URL, "{") {
-			wrong("check", c.Path, "must not be set where an upstream is a template: only fixed ones are checked")
+			wrong("check", c.Path, "must be left out if an upstream is a template: only fixed upstreams are checked")
 			break
 		}
 	}
@@ -112,7 +115,7 @@ func (c *Check) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// A question is what two routes must have in common to share its answer.
+// A question identifies a check: routes whose questions are equal share its result.
 type question struct {
 	poolKey
 	addr, host, path string
@@ -124,8 +127,7 @@ func (r *Route) question(t *target) question {
 
 func (l *leaf) isChecked() bool { return l.options.Check.Path != "" && len(l.upstreams.targets) > 1 }
 
-// Plan has the upstreams of the route checked that stands here: a place is the
-// health.Subject.
+// Plan returns the checks of the route at this place: a place is a health.Subject.
 func (p *place) Plan() (plan health.Plan[question], ok bool) {
 	l := p.leaf.Load()
 	if l == nil || !l.isChecked() {
@@ -143,8 +145,8 @@ func (l *leaf) questions(yield func(question) bool) {
 	}
 }
 
-// verdict returns since when and why an upstream fails its route's checks; a nil
-// error if it does not.
+// verdict returns since when and why an upstream fails its route's checks. A nil
+// error means that it passes.
 func (p *Proxy) verdict(r *Route, t *target) (since time.Time, err error) {
 	if r.Check.Path == "" {
 		return time.Time{}, nil
@@ -152,7 +154,7 @@ func (p *Proxy) verdict(r *Route, t *target) (since time.Time, err error) {
 	return p.checker.Verdict(r.question(t))
 }
 
-// checked notes what has come of a check.
+// checked applies the result of a check: a passed one ends an ejection.
 func (p *Proxy) checked(r health.Report[question]) {
 	t := r.Question.target()
 	if r.Err == nil {
@@ -168,7 +170,7 @@ func (p *Proxy) checked(r health.Report[question]) {
 
 func (q question) target() *target { return &target{scheme: q.scheme, addr: q.addr} }
 
-// ask returns why a check fails.
+// ask makes one check, and returns why it failed.
 func (p *Proxy) ask(ctx context.Context, q question) error {
 	defer func() {
 		if p.life.Err() != nil {
@@ -182,7 +184,7 @@ func (p *Proxy) ask(ctx context.Context, q question) error {
 		Header: http.Header{"User-Agent": {"slipswitch"}}}).WithContext(p.dialer.Context(ctx, time.Until(deadline), nil))
 	response, err := p.transports.roundTrip(t, q.profile, request)
 	if _, ours := errors.AsType[*Error](err); ours {
-		return health.ErrNotAsked // but held up by our own limits
+		return health.ErrNotAsked // our own limits stopped it
 	}
 	if err != nil {
 		return err
@@ -191,19 +193,19 @@ func (p *Proxy) ask(ctx context.Context, q question) error {
 	if response.StatusCode < 200 || response.StatusCode > 399 {
 		err = fmt.Errorf("status %d", response.StatusCode)
 	}
-	io.CopyN(io.Discard, response.Body, 4<<10) // a short one, so that the connection can be used again
+	io.CopyN(io.Discard, response.Body, 4<<10) // a short body is read to its end: the connection can be reused
 	return err
 }
 
-// An Ejection is why an upstream is passed over now, where there is another.
+// An Ejection says why one of several upstreams is ejected now.
 type Ejection struct {
 	Upstream string    `json:"upstream"` // its URL, without path
-	Since    time.Time `json:"since"`    // its first failure in a row
-	Error    string    `json:"error"`    // the last one
+	Since    time.Time `json:"since"`    // the first of its failures in a row
+	Error    string    `json:"error"`    // the last of them
 }
 
-// Ejections returns which upstreams of a route are passed over, in its order: by
-// this Proxy, since they could not be reached just now or fail the route's
+// Ejections returns the upstreams of a route that this Proxy ejects now, in the
+// route's order: those that could not be reached, and those that fail the route's
 // Check.
 func (p *Proxy) Ejections(e Entry) (ejections []Ejection) {
 	p.start.Do(p.init)

@@ -12,9 +12,9 @@ import (
 //	host NUL path "/"        for a prefix route
 //	host NUL path "/" NUL    for an exact route
 //
-// with host and path in their canonical form (internal/canon), and the path's one
-// trailing slash dropped for a prefix. Neither contains NUL, so a byte prefix of a
-// key that ends in "/" is a segment prefix of its path.
+// with host and path in their canonical form (internal/canon). A prefix loses one
+// trailing slash. Neither host nor path contains NUL, so a byte prefix of a key that
+// ends in "/" is a segment prefix of its path.
 
 // Limits on what a [Key] may hold, in bytes. MaxHost is 253, as in DNS.
 const (
@@ -22,22 +22,22 @@ const (
 	MaxHost = canon.MaxHost
 )
 
-// A Key is the identity of a route.
+// A Key is the identity of a route. Two keys of one route may be spelt
+// differently ("/a" and "/a/"): compare them by [Key.Canonical], not by ==.
 type Key struct {
-	// Host is a host name, an IP address without brackets, "*.example.com" (one
-	// label in front), "**.example.com" (one or more), or "" for any host.
+	// Host is a host name, an IP address without brackets, "*.example.com" (exactly
+	// one label before it), "**.example.com" (one or more), or "" for any host.
 	Host string `json:"host,omitempty"`
 
-	// Path begins with a slash. Percent-encoded and plain spellings of one path
-	// are the same path. One trailing slash means nothing on a prefix.
+	// Path begins with a slash. Percent-encoded and plain spellings of a path are
+	// equal. A prefix is the same with and without one trailing slash.
 	Path string `json:"path"`
 
-	// Exact keys match their path only; others match whole segments in front.
+	// Exact keys match only their path; others match a prefix of whole segments.
 	Exact bool `json:"exact,omitempty"`
 }
 
-// String returns host and path as one would write them in a URL, and "=" in
-// front of an exact key.
+// String returns host and path as in a URL. An exact key has "=" before that.
 func (k Key) String() string {
 	host := k.Host
 	if strings.Contains(host, ":") {
@@ -60,7 +60,7 @@ func (k *Key) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// ParseKey reads what String has written. Its error is a [*FieldError], wrapped.
+// ParseKey parses what [Key.String] returns. Its error is a [*FieldError], wrapped.
 func ParseKey(text string) (Key, error) {
 	var k Key
 	text, k.Exact = strings.CutPrefix(text, "=")
@@ -73,9 +73,9 @@ func ParseKey(text string) (Key, error) {
 	return k, nil
 }
 
-// Canonical returns the one spelling of k by which stores tell keys apart: two
-// keys are the same route's if, and only if, it is equal. It is UTF-8
-// without spaces and control bytes. Its error is a [*FieldError], wrapped.
+// Canonical returns the canonical spelling of k: two keys are those of one route
+// if, and only if, their canonical spellings are equal. It is UTF-8 without spaces
+// and control bytes. The error is a [*FieldError], wrapped.
 func (k Key) Canonical() (Key, error) {
 	key, kept, err := k.canonical()
 	if err != nil {
@@ -97,8 +97,8 @@ func splitKey(key string) Key {
 	return Key{host, path, exact}
 }
 
-// canonical returns the key under which the tree holds k, and k itself as it
-// is kept: host in lower case, no trailing slash on a prefix.
+// canonical returns the tree key of k, and k as a route keeps it: the host in lower
+// case, a prefix without its trailing slash, the path otherwise as it is spelt.
 func (k Key) canonical() (string, Key, error) {
 	host, err := canon.HostPattern(k.Host)
 	if err != nil {
@@ -128,19 +128,19 @@ func (k Key) canonical() (string, Key, error) {
 		end = "/\x00"
 	}
 	canonical := host + "\x00" + decoded + end
-	// The kept strings share the tree key's memory where they can.
+	// The kept strings share the tree key's memory if they can.
 	kept := Key{Host: canonical[:len(host)], Path: path, Exact: k.Exact}
 	if after := canonical[len(host)+1:]; strings.HasPrefix(after, path) {
 		kept.Path = after[:len(path)]
 	}
 	if !k.Exact && (path == "" || path[len(path)-1] == '/') {
-		kept.Path += "/" // or it would be another key
+		kept.Path += "/" // else it would be another key
 	}
 	return canonical, kept, nil
 }
 
-// segments returns how many segments the path in a tree key has; of the path
-// "/" of a prefix route, none.
+// segments returns the number of segments of the path in a tree key. The prefix
+// "/" has none.
 func segments(key string) int {
 	return strings.Count(key[strings.IndexByte(key, 0):], "/") - 1
 }

@@ -42,8 +42,9 @@ type Tunnel struct {
 // each tunnel.
 func (t *Tunnel) ID() uint64 { return t.id }
 
-// Route returns the key of the route that opened the tunnel. By now the table may
-// have another route at that key, or none.
+// Route returns the key of the route that opened the tunnel, as [Match.Key] spells
+// it: compare it by [Key.Canonical]. By now the table may have another route at that
+// key, or none.
 func (t *Tunnel) Route() Key { return t.match }
 
 // Version returns the version of the table that opened the tunnel.
