@@ -15,31 +15,32 @@ import (
 	"github.com/slipswitch/slipswitch/internal/linger"
 )
 
-// An HTTP/1 client may be answered before it has sent all: its body, or the
-// frames that it sends without waiting for a 101. A server that closes a
-// connection with unread input resets it, which takes the answer back; one that
-// reads on is at the client's mercy. So the connection ends in stages (RFC 9112
-// §9.6):
+// An HTTP/1 client may be answered while it is still sending: its body, or frames
+// before it has received the 101. A server that closes a connection with unread
+// input resets it, and the client may lose the answer. A server that reads on has
+// to read as much as the client likes to send. So the gateway closes the connection
+// in stages (RFC 9112 §9.6):
 //
-//  1. the answer says Connection: close, unless all that is left is a short
-//     body that has come with the head,
-//  2. nothing more is read for the upstream,
-//  3. the gateway takes over the connection, ends the answer and its own half,
-//  4. and reads, and drops, what comes until the client closes, within bounds. If
-//     it does so for too many already, it closes at once.
+//  1. It answers with Connection: close, unless all that is unread is a short body
+//     that came with its header.
+//  2. It stops reading for the upstream.
+//  3. It hijacks the connection, writes the end of the answer, and closes its own
+//     half.
+//  4. It reads and discards what comes until the client closes, within bounds. If it
+//     does this for too many connections already, it closes at once.
 //
-// net/http would read up to 256 KiB before it lets the answer go, and close
-// within half a second after it.
+// net/http would read up to 256 KiB before it sends the answer, and would close half
+// a second after it.
 const (
-	settleTimeout = 20 * time.Millisecond // for a short body to come with its head
+	settleTimeout = 20 * time.Millisecond // for a short body that came with its header
 	settleBytes   = 256 << 10
 	dropTimeout   = 5 * time.Second // between two reads
 	dropLife      = 30 * time.Second
 	dropBytes     = 256 << 20
-	maxDropping   = 1024 // connections at a time, or a 16th of the descriptors that there may be
+	maxDropping   = 1024 // connections at a time, or a 16th of the process's descriptor limit if that is less
 )
 
-// dropLimit returns for how many connections input may be dropped at a time.
+// dropLimit returns how many connections may be in the last stage at a time.
 func dropLimit() int {
 	if all, ok := descriptor.Limit(); ok {
 		return min(maxDropping, max(1, all/16))
@@ -47,17 +48,17 @@ func dropLimit() int {
 	return maxDropping
 }
 
-// A clientBody is the body of a request, as the client sends it. Nobody may be
-// reading it any more when the handler returns: the server would wait for ever
-// for a read that reaches the end meanwhile.
+// A clientBody is the body of a request, as the client sends it. No read of it may
+// be in progress when the handler returns: the server would wait forever for a read
+// that reaches the end meanwhile.
 type clientBody struct {
 	io.ReadCloser
 	eof   atomic.Bool
-	taken atomic.Bool // part of it has been read, or is an upstream's to read
+	taken atomic.Bool // a part has been read, or an upstream may read on
 
-	mu   sync.Mutex // held by a read
-	left bool
-	err  error
+	mu   sync.Mutex // held during a read
+	left bool       // no more may be read
+	err  error      // of the last read that failed
 }
 
 func (b *clientBody) Read(p []byte) (int, error) {
@@ -80,24 +81,24 @@ func (b *clientBody) Read(p []byte) (int, error) {
 
 func (b *clientBody) unread() bool { return b != nil && !b.eof.Load() }
 
-// take keeps settle away from a body that an upstream may read on.
+// take keeps settle from reading a body that an upstream may read on.
 func (b *clientBody) take() {
 	if b != nil {
 		b.taken.Store(true)
 	}
 }
 
-// fault returns what is wrong with what the client has sent.
+// fault returns the error of reading from the client, such as a malformed chunk.
 func (b *clientBody) fault() error {
 	if b == nil || !b.mu.TryLock() {
-		return nil // a read that goes on has not failed
+		return nil // a read in progress has not failed
 	}
 	defer b.mu.Unlock()
 	return b.err
 }
 
-// settle reads a short body that nobody has begun to read, if it has come with
-// its head: then the connection can go on.
+// settle reads a short body that came with its header, if nothing of it has been
+// read: the connection can then be kept.
 func (b *clientBody) settle(controller *http.ResponseController) {
 	if b.taken.Load() || !b.mu.TryLock() {
 		return
@@ -112,26 +113,26 @@ func (b *clientBody) settle(controller *http.ResponseController) {
 	}
 }
 
-// An earlyWriter is the writer for an HTTP/1 request whose connection may have to
-// end with the answer. It stands below Middleware, which may answer, too.
+// An earlyWriter is the ResponseWriter of an HTTP/1 request whose connection may
+// have to be closed after the answer. Middleware gets it, too, and may answer.
 type earlyWriter struct {
 	http.ResponseWriter
 	proxy      *Proxy
 	request    *http.Request
 	controller *http.ResponseController // of the server's writer
-	body       *clientBody              // nil: none
-	frames     bool                     // something else than HTTP may follow the request
-	last       bool                     // the connection ends with this request in any case
-	status     int                      // 0: the final header is not written
+	body       *clientBody              // nil means none
+	frames     bool                     // something other than HTTP may follow the request
+	last       bool                     // the connection is closed after this request in any case
+	status     int                      // zero means that the final header is not written
 	chunked    bool
 	announced  []string // trailers
-	sized      bool
-	whole      bool // the answer is
-	taken      bool // the connection is hijacked
+	sized      bool     // the answer's length is known without its end
+	whole      bool     // the handler has returned without a panic
+	hijacked   bool
 }
 
-// early returns the writer for a request, and for its body a wrapper, nil if it
-// has none. The writer is nil if the connection may go on in any case.
+// early returns the writer for a request, and a wrapper of its body. The writer is
+// nil if the connection can be kept in any case, the wrapper if there is no body.
 func (p *Proxy) early(w http.ResponseWriter, r *http.Request) (*earlyWriter, *clientBody) {
 	var body *clientBody
 	if r.Body != nil && r.Body != http.NoBody {
@@ -145,19 +146,19 @@ func (p *Proxy) early(w http.ResponseWriter, r *http.Request) (*earlyWriter, *cl
 	return e, body
 }
 
-// ambiguous reports whether a request's framing may be faulty: with a
-// Transfer-Encoding there may have been a Content-Length, too, and with HTTP/1.0
-// a Transfer-Encoding. Whoever sent that to smuggle a request takes something
-// for a part of this one that is the next one here, so there must be none (RFC
-// 9112 §6.1). net/http deletes both fields before a handler sees them: all
-// requests that may have had them are taken for such.
+// ambiguous reports whether a request may have had a Content-Length besides a
+// Transfer-Encoding, or a Transfer-Encoding with HTTP/1.0. A client that smuggles
+// requests sends these: a server before the gateway may see the end of the body
+// elsewhere, and take the next request for a part of this one. So this request must
+// be the last of its connection (RFC 9112 §6.1). net/http deletes these fields
+// before a handler sees them, so every request that may have had them counts.
 func ambiguous(r *http.Request) bool {
 	return !r.ProtoAtLeast(1, 1) || len(r.TransferEncoding) > 0
 }
 
 func (e *earlyWriter) Unwrap() http.ResponseWriter { return e.ResponseWriter }
 
-// ends reports whether the connection ends with the answer.
+// ends reports whether the connection must be closed after the answer.
 func (e *earlyWriter) ends() bool { return e.frames || e.last || e.body.unread() }
 
 func (e *earlyWriter) WriteHeader(status int) {
@@ -166,7 +167,7 @@ func (e *earlyWriter) WriteHeader(status int) {
 	}
 	if status >= 200 && e.status == 0 {
 		e.status = status
-		if e.body.unread() && e.request.Header["Expect"] == nil { // reading would have the server ask for the body
+		if e.body.unread() && e.request.Header["Expect"] == nil { // else the server would send a 100 (Continue)
 			e.body.settle(e.controller)
 		}
 		header := e.Header()
@@ -181,10 +182,10 @@ func (e *earlyWriter) WriteHeader(status int) {
 	e.ResponseWriter.WriteHeader(status)
 }
 
-// sayClose says that the connection ends, and keeps what a 426 says.
+// sayClose sets Connection: close, and keeps the upgrade token of a 426.
 func sayClose(header http.Header) {
 	said := header["Connection"]
-	header["Connection"] = []string{"close"} // the server looks at the first
+	header["Connection"] = []string{"close"} // http.Server reads only the first value
 	if headers.HasToken(said, "upgrade") {
 		header.Add("Connection", "upgrade")
 	}
@@ -209,14 +210,14 @@ func (e *earlyWriter) FlushError() error {
 
 func (e *earlyWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := e.controller.Hijack()
-	e.taken = err == nil
+	e.hijacked = err == nil
 	return conn, buffered, err
 }
 
-// leave ends all reading of the body. Behind a panic it resets the connection if
-// its end would else be the answer's.
+// leave ends all reads of the body. After a panic it resets the connection if the
+// client would take its end for that of the answer.
 func (e *earlyWriter) leave() {
-	if e.taken {
+	if e.hijacked {
 		return
 	}
 	if !e.whole && e.status != 0 && !e.sized && !e.chunked {
@@ -236,12 +237,12 @@ func (e *earlyWriter) leave() {
 	e.body.mu.Unlock()
 }
 
-// finish ends the connection in stages if something may be left to read. An
-// answer that Proxy.ErrorHandler has not written is left to whoever calls the
-// Proxy, and its connection to the server.
+// finish closes the connection in stages if something may be left to read. If
+// Proxy.ErrorHandler wrote nothing, a handler wrapped around the Proxy answers, and
+// the server closes the connection.
 func (e *earlyWriter) finish() {
 	e.whole = true
-	if e.taken || !e.frames && !e.body.unread() {
+	if e.hijacked || !e.frames && !e.body.unread() {
 		return
 	}
 	if e.status == 0 {
@@ -273,7 +274,8 @@ func (e *earlyWriter) finish() {
 	}
 }
 
-// reset closes a connection so that nobody takes that for the end of what was sent.
+// reset resets a connection, so that the client does not take its end for that of
+// the answer.
 func reset(conn net.Conn) {
 	socket := linger.Socket(conn)
 	if tcp, ok := socket.(*net.TCPConn); ok {
@@ -299,7 +301,7 @@ func (e *earlyWriter) trailers() string {
 	return b.String()
 }
 
-// drop reads until the client closes, within bounds.
+// drop reads and discards input until the client closes, within bounds.
 func drop(conn net.Conn) {
 	defer conn.Close()
 	buf := copyBuffers.Get()

@@ -9,29 +9,29 @@ import (
 	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
-// failures are what the log is told of requests. Clients decide how many there
-// are, and what they look like, so of each status it gets ten a second, a hundred
-// of them at once, and of each value the beginning.
+// failures logs failed requests. Clients decide how many there are and what they
+// contain. So for each status it logs at most ten a second, in bursts of at most a
+// hundred, and only the beginning of each value.
 type failures struct {
 	mu    sync.Mutex
 	lines map[int]*lines // by status
 }
 
-// lines are those of a status.
+// lines is the token bucket of one status.
 type lines struct {
-	may     float64 // how many may be logged
+	tokens  float64 // lines that may be logged, as of at
 	at      time.Time
-	omitted int
+	omitted int // lines since the last one that was logged
 }
 
 const (
 	linesPerSecond = 10
 	linesAtOnce    = 100
 	maxLogged      = 256     // bytes of a value
-	maxLoggedError = 4 << 10 // of an error, which may have a stack
+	maxLoggedError = 4 << 10 // bytes of an error, which may have a stack trace
 )
 
-// pass reports whether to log one more line, and how many were left out before it.
+// pass reports whether to log one more line, and how many were omitted before it.
 func (f *failures) pass(status int) (omitted int, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -40,22 +40,22 @@ func (f *failures) pass(status int) (omitted int, ok bool) {
 		if f.lines == nil {
 			f.lines = make(map[int]*lines)
 		}
-		l = &lines{may: linesAtOnce}
+		l = &lines{tokens: linesAtOnce}
 		f.lines[status] = l
 	}
 	now := time.Now()
-	l.may = min(linesAtOnce, l.may+now.Sub(l.at).Seconds()*linesPerSecond)
+	l.tokens = min(linesAtOnce, l.tokens+now.Sub(l.at).Seconds()*linesPerSecond)
 	l.at = now
-	if l.may < 1 {
+	if l.tokens < 1 {
 		l.omitted++
 		return 0, false
 	}
-	l.may--
+	l.tokens--
 	omitted, l.omitted = l.omitted, 0
 	return omitted, true
 }
 
-// log logs what has become of a request.
+// log logs a failed request, unless its status has no lines left.
 func (f *failures) log(to *slog.Logger, message string, r *http.Request, status int, err error) {
 	omitted, ok := f.pass(status)
 	if !ok {
@@ -71,7 +71,8 @@ func (f *failures) log(to *slog.Logger, message string, r *http.Request, status 
 	to.Warn(message, attrs...)
 }
 
-// clipped returns the beginning of a text.
+// clipped returns at most so many bytes of a text, with "…" after them if there
+// are more.
 func clipped(s string, most int) string {
 	if len(s) <= most {
 		return s

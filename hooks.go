@@ -7,24 +7,25 @@ import (
 	"runtime/debug"
 )
 
-// Servers recover from what panics in a handler. On a goroutine of the Proxy's
-// own, or of a transport's, a hook that panics would end the process, and with it
-// all tunnels: what runs there is rescued.
+// http.Server recovers from a panic in a handler. A hook that panics on a goroutine
+// of the Proxy or of a transport would end the process, and with it all tunnels. So
+// the Proxy recovers from the panics of hooks that it calls there.
 
-// rescue is deferred around a hook.
+// rescue, deferred, recovers from the panic of a hook and logs it.
 func (p *Proxy) rescue(hook string) {
 	if v := recover(); v != nil {
 		p.panicked(hook, v)
 	}
 }
 
-// panicked logs what a hook has panicked with, and returns that as an error.
+// panicked logs the panic of a hook, and returns it as an error.
 func (p *Proxy) panicked(hook string, v any) error {
 	p.log().Error("slipswitch: a hook has panicked", "hook", hook, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 	return fmt.Errorf("%s has panicked: %v", hook, v)
 }
 
-// A foreignBody is a body that Middleware has put in the place of the client's.
+// A foreignBody is a body by which Middleware has replaced the client's. The
+// transport reads it on a goroutine of its own.
 type foreignBody struct {
 	io.ReadCloser
 	proxy *Proxy

@@ -144,7 +144,7 @@ type Proxy struct {
 	Logger *slog.Logger
 
 	start      sync.Once
-	forward    http.Handler // Middleware around forwardHTTP and upgrade
+	forward    http.Handler // Middleware around forwardRequest
 	plain      http.Handler // the ReverseProxy
 	dialer     dial.Dialer
 	transports transports

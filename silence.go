@@ -15,7 +15,8 @@ const defaultBodyTimeout = time.Minute
 
 var errBodyTimeout = errors.New("the client has sent nothing of the request's body for the route's BodyTimeout")
 
-// bodyTimeout returns how long a client may send nothing of a body; 0: for ever.
+// bodyTimeout returns how long a client may send nothing of a body. Zero means no
+// limit.
 func (r *Route) bodyTimeout(contentType string) time.Duration {
 	switch {
 	case r.BodyTimeout > 0:
@@ -26,10 +27,10 @@ func (r *Route) bodyTimeout(contentType string) time.Duration {
 	return defaultBodyTimeout
 }
 
-// A timedBody is a client's body, of which each part is waited for only so long,
-// be it Middleware that reads it or an upstream: a silent client would hold both
-// for as long as it likes. What is late breaks off the connection's reading, or
-// the stream's.
+// A timedBody is a client's body whose reads have a timeout, whether Middleware
+// reads it or an upstream: else a silent client would hold both for as long as it
+// likes. When the timeout expires, no more is read from the connection, or from the
+// HTTP/2 stream.
 type timedBody struct {
 	io.ReadCloser
 	timeout time.Duration
@@ -37,6 +38,7 @@ type timedBody struct {
 	late    atomic.Bool
 }
 
+// timed returns the body of a request with its route's timeout.
 func (p *Proxy) timed(w http.ResponseWriter, r *http.Request, route *Route) *timedBody {
 	b := &timedBody{ReadCloser: r.Body, timeout: route.bodyTimeout(r.Header.Get("Content-Type"))}
 	b.silence.Expire = func() {
@@ -57,11 +59,11 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// isLate may be called on nil.
+// isLate reports whether the timeout has expired. It may be called on nil.
 func (b *timedBody) isLate() bool { return b != nil && b.late.Load() }
 
-// end lets the client take its time from here on: the response has begun, and
-// the two may be a conversation. It may be called on nil.
+// end ends the timeout, since the response has begun: from here on, request and
+// response may be a conversation. It may be called on nil.
 func (b *timedBody) end() {
 	if b != nil {
 		b.silence.Disarm()

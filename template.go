@@ -11,45 +11,45 @@ import (
 	"github.com/slipswitch/slipswitch/internal/canon"
 )
 
-// An upstream's host may be a template, so that one route leads to as many
-// upstreams as there are names:
+// An upstream's host may be a template, so that one route can lead to any number of
+// upstreams:
 //
 //	http://{1}.ide.svc.cluster.local.:8080              for the path /service
 //	http://{host.1}.ide.svc.cluster.local.:{port:8080,3000-3999}   for the host *.example.com
 //	http://{1:web,ide-*}:8080
 //
-// What a client writes into its request becomes a part of a name that is looked
-// up. So it must be one plain label; the rest of the name is fixed and absolute,
-// or the labels are listed; and the address that the name has in the end is
-// looked at (internal/dial).
+// So a client chooses a part of a name that the gateway resolves. Three rules keep
+// it from choosing more: a captured value must be one DNS label; the rest of the
+// name must be fixed and absolute, or the values must be listed; and each address
+// that the name resolves to is checked before it is dialed (internal/dial).
 type hostTemplate struct {
 	host  []part
-	port  string // "" if ports has it
+	port  string // empty if ports is set
 	ports []portRange
 }
 
 // A part of a template's host: fixed text, or a capture.
 type part struct {
 	text    string
-	capture captures // 0: text
-	names   []string // that may be captured, some ending in *; nil: all
+	capture captures // zero means text
+	names   []string // values that may be captured, some ending in *; nil means all
 }
 
 type portRange struct{ first, last int }
 
-// captures are what a template takes out of a request.
+// captures are the parts of a request that a template captures.
 type captures uint8
 
 const (
-	captureSegment captures = 1 << iota // {1}: the segment behind the route's path
-	captureLabel                        // {host.1}: the label that the * of the route's host stands for
-	capturePort                         // {port:…}: the number beside it, as in 3000-ide-7, 3000--ide-7 and ide-7--3000
+	captureSegment captures = 1 << iota // {1}: the segment after the route's path
+	captureLabel                        // {host.1}: the label that the * of the route's host matches
+	capturePort                         // {port:…}: the number in that segment or label, as in 3000-ide-7, 3000--ide-7 and ide-7--3000
 )
 
 const defaultName = ".ide.svc.cluster.local."
 
-// parseTemplate takes apart the authority of an upstream's URL. The error
-// completes "upstream must …".
+// parseTemplate parses the authority of an upstream's URL. The error completes
+// "upstream must …".
 func parseTemplate(authority, defaultPort string) (*hostTemplate, captures, error) {
 	var t hostTemplate
 	used := captures(0)
@@ -166,14 +166,14 @@ func parsePorts(list string) (ports []portRange, err error) {
 // isPort reports whether s is a port number, without leading zeros.
 func isPort(s string) bool {
 	if s == "" {
-		return false // without making an error
+		return false // without allocating an error
 	}
 	n, err := strconv.ParseUint(s, 10, 16)
 	return err == nil && n > 0 && s[0] != '0'
 }
 
-// checkHost refuses a host in which a captured value could be more than one
-// label of a name that is otherwise fixed.
+// checkHost refuses a host of which a client could choose more than one label, or
+// the end of the name, unless the values are listed.
 func (t *hostTemplate) checkHost() error {
 	var name strings.Builder
 	listed := true
@@ -207,7 +207,7 @@ func lastLabel(name string) string {
 	return name[strings.LastIndexByte(name, '.')+1:]
 }
 
-// captured are values that came with a request.
+// captured are the values that a template captures of one request.
 type captured struct{ segment, label, port string }
 
 // Capture returns the value that the route's templates capture of the request: name
@@ -229,7 +229,7 @@ func (m Match) Capture(name string) string {
 	return ""
 }
 
-// values returns what is captured: of a request that was admitted it is known.
+// values returns the captured values. match has stored those of a request.
 func (m Match) values() (captured, error) {
 	if m.captured != nil {
 		return *m.captured, nil
@@ -237,8 +237,8 @@ func (m Match) values() (captured, error) {
 	return m.capture()
 }
 
-// capture takes the values out of the request's path and host. It fails for
-// what is no plain label.
+// capture reads the values from the request's path and host. It fails if one is not
+// a DNS label.
 func (m Match) capture() (values captured, err error) {
 	captures := m.leaf.captures()
 	if captures&captureSegment != 0 {
@@ -266,8 +266,8 @@ func (m Match) capture() (values captured, err error) {
 	return values, err
 }
 
-// cutNumber takes the port out of a label: 3000-name, 3000--name or name--3000. A
-// name that ends in -3000 is only a name.
+// cutNumber cuts the port from a label: 3000-name, 3000--name or name--3000. A
+// label such as name-3000 is only a name.
 func cutNumber(label string) (port, name string) {
 	if port, name, found := strings.Cut(label, "-"); found && isDigits(port) {
 		return port, strings.TrimPrefix(name, "-")
@@ -280,8 +280,8 @@ func cutNumber(label string) (port, name string) {
 
 func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
-// checkLabel refuses what is not one DNS label in lower case, and what
-// resolvers take for an address (0x7f000001, 2130706433) or know by themselves.
+// checkLabel refuses a value that is not one DNS label in lower case, that resolvers
+// read as an address (0x7f000001, 2130706433), or that they resolve without DNS.
 func checkLabel(label string) error {
 	switch {
 	case label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
@@ -319,7 +319,7 @@ func (t *target) expand(values captured) (target, error) {
 	if err == nil && isNumeric(lastLabel(name)) {
 		err = fmt.Errorf("%q could be read as an address", name)
 	}
-	if err != nil { // too long, with all that is fixed around the value
+	if err != nil { // the name is too long
 		return target{}, noUpstream(err)
 	}
 	port, err := t.template.portFor(values.port)
@@ -355,13 +355,13 @@ func coversName(pattern, name string) bool {
 	return pattern == name
 }
 
-// noUpstream tells the client no more than that there is no route.
+// noUpstream returns a 404 that tells the client nothing but that there is no route.
 func noUpstream(err error) error {
 	return &Error{Status: http.StatusNotFound, Reason: "no route", Err: err}
 }
 
-// expandAll returns the targets for a match: the route's own if they capture
-// nothing.
+// expandAll returns the targets of a match: those of the route, with the captured
+// values filled in.
 func (m Match) expandAll() ([]target, error) {
 	if m.leaf.captures() == 0 {
 		return m.leaf.upstreams.targets, nil
@@ -379,7 +379,7 @@ func (m Match) expandAll() ([]target, error) {
 	return targets, nil
 }
 
-// allows reports whether the names that are listed, if any are, cover a value.
+// allows reports whether a part may have a value: all of them, or the listed ones.
 func (p *part) allows(value string) bool {
 	return p.names == nil || slices.ContainsFunc(p.names, func(name string) bool { return coversName(name, value) })
 }

@@ -9,20 +9,20 @@ import (
 	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
-// Several tenants on one host: a path is no boundary in a browser, whose
-// cookies, storage and permissions are the host's. A host for each is one. What
-// can be done where paths must do is done here.
+// Tenants that share a host: for a browser, cookies, storage and permissions belong
+// to the host, so paths are no boundary between tenants. A host for each tenant is
+// one. This file does what can be done if they must share a host.
 
-// confine cuts a tenant's response, to a request for a service worker's script or
-// for something else, to its path.
+// confine restricts a tenant's response to its path. script says that the request
+// is for a service worker's script.
 func confine(header http.Header, prefix string, script bool) {
 	for name := range header {
 		if isForWholeHost(name) {
 			delete(header, name)
 		}
 	}
-	// A script at the bare path /a, without a slash, would be in charge of all of
-	// /. So a script that asks for nothing is told its bounds, too.
+	// The default scope of a script at the bare path /a, without a slash, is all of
+	// /. So a script that asks for no scope gets one, too.
 	scope := header["Service-Worker-Allowed"]
 	if scope == nil && !script {
 		return
@@ -32,15 +32,15 @@ func confine(header http.Header, prefix string, script bool) {
 	}
 }
 
-// isBelow reports whether a path, however it is read, is below another that
-// ends in a slash.
+// isBelow reports whether a path, however a browser resolves it, is below another
+// that ends in a slash.
 func isBelow(path, above string) bool {
 	scan, err := canon.ScanPath(path)
 	return err == nil && !scan.Dotted && !scan.Escaped && strings.HasPrefix(path, above)
 }
 
-// isForWholeHost reports whether a field, in canonical spelling, would have an
-// effect on all of the host, or on a server before the gateway.
+// isForWholeHost reports whether a field, in canonical spelling, applies to the whole
+// host, or to a server between client and gateway.
 func isForWholeHost(name string) bool {
 	switch name {
 	case "Clear-Site-Data", "Strict-Transport-Security", "Nel", "Report-To", "Alt-Svc", "X-Sendfile":
@@ -53,13 +53,13 @@ func (r *Route) rewritesCookies() bool {
 	return r.guardsCookies() || r.RestorePath || r.Sticky != (Sticky{})
 }
 
-// guardsCookies reports whether there are cookies that upstreams must not set.
+// guardsCookies reports whether upstreams must not set all cookies.
 func (r *Route) guardsCookies() bool {
 	return r.Tenant || len(r.Headers.HideCookies) > 0
 }
 
-// rewriteCookies drops what a response sets of the platform's cookies, and
-// gives the others the public path.
+// rewriteCookies drops the platform's cookies from a response, and gives the others
+// their public path.
 func (r *Route) rewriteCookies(header http.Header, prefix string) {
 	var kept []string
 	for _, cookie := range header["Set-Cookie"] {
@@ -90,8 +90,8 @@ func (r *Route) rewriteCookies(header http.Header, prefix string) {
 	header["Set-Cookie"] = kept
 }
 
-// rewriteCookie gives a cookie a path below the prefix, which is the last word:
-// a browser takes the last Path, and without one the directory of the request.
+// rewriteCookie gives a cookie one Path, which is below the prefix. A browser uses
+// the last Path of several, and the directory of the request if there is none.
 func (r *Route) rewriteCookie(cookie, prefix string) string {
 	attributes := strings.Split(cookie, ";")
 	kept := attributes[:1]
@@ -123,15 +123,15 @@ func (r *Route) rewriteCookie(cookie, prefix string) string {
 	return strings.Join(kept, ";")
 }
 
-// isWithin reports whether a path, which may have a query, is the prefix or
+// isWithin reports whether a path, which may have a query, equals the prefix or is
 // below it.
 func isWithin(path, prefix string) bool {
 	rest, ok := strings.CutPrefix(path, prefix)
 	return ok && path != "" && (rest == "" || strings.IndexByte("/?#", rest[0]) >= 0)
 }
 
-// restoreLocation puts the prefix back before a Location that is the
-// upstream's own, and takes the upstream's address out of it.
+// restoreLocation puts the prefix back before a Location on the upstream itself,
+// and removes the upstream's address from it.
 func (x *exchange) restoreLocation(header http.Header, prefix string, t *target) {
 	if said := header["Location"]; len(said) == 1 {
 		if path, ok := x.ownPath(said[0], t); ok {
@@ -141,8 +141,8 @@ func (x *exchange) restoreLocation(header http.Header, prefix string, t *target)
 }
 
 // ownPath returns the path of a URL, with query and fragment, if it is on the
-// upstream itself; false for relative paths, too, which need no help. The path is
-// not looked at: a browser follows "/100%", which net/url refuses.
+// upstream itself. It returns false for a relative path, which needs no rewriting.
+// It does not parse the path: a browser follows "/100%", which net/url refuses.
 func (x *exchange) ownPath(location string, t *target) (string, bool) {
 	scheme, rest, found := strings.Cut(location, "//")
 	if !found || strings.ContainsAny(scheme, "/?#") {
@@ -163,8 +163,8 @@ func (x *exchange) ownPath(location string, t *target) (string, bool) {
 	return path, true
 }
 
-// isOwn reports whether a URL names the upstream: as it is dialled, by the Host
-// that it was sent, or by the one that the client asked for.
+// isOwn reports whether a URL names the upstream: by the address that the gateway
+// dials, by the Host that it forwards, or by the host that the client asked for.
 func (x *exchange) isOwn(scheme, authority string, t *target) bool {
 	for _, own := range []string{t.addr, x.match.options().UpstreamHost, x.match.host, x.client.Host} {
 		if own != "" && isHost(scheme, authority, own) {
@@ -175,8 +175,8 @@ func (x *exchange) isOwn(scheme, authority string, t *target) bool {
 	return host != "" && explicitPort(host) == "" && port != usualPort(x.client.Scheme) && isHost(scheme, authority, host+":"+port)
 }
 
-// isHost reports whether a URL is for a host, with or without port. Of a host
-// without one it is not known which is the default.
+// isHost reports whether a URL is for a host, with or without a port. A host without
+// one gets the default port of the URL's scheme.
 func isHost(scheme, authority, hostport string) bool {
 	usual := usualPort(strings.TrimSuffix(scheme, ":"))
 	said, _, err := canon.ScanHost(authority)
@@ -185,8 +185,7 @@ func isHost(scheme, authority, hostport string) bool {
 		cmp.Or(explicitPort(authority), usual) == cmp.Or(explicitPort(hostport), usual)
 }
 
-// publicPath returns the path by which a client finds what is at a path of
-// the upstream.
+// publicPath returns the client's path of what the upstream has at path.
 func (x *exchange) publicPath(path, prefix string, t *target) string {
 	if x.match.options().StripPath && !isWithin(path, prefix) {
 		if t.path != "" && isWithin(path, t.path) {
@@ -194,5 +193,5 @@ func (x *exchange) publicPath(path, prefix string, t *target) string {
 		}
 		path = prefix + path
 	}
-	return "/" + strings.TrimLeft(path, `/\`) // else it might name a host: to a browser a backslash is a slash
+	return "/" + strings.TrimLeft(path, `/\`) // else it might name a host: a browser reads a backslash as a slash
 }
