@@ -42,7 +42,8 @@ type Resolver struct {
 	// Resolve may be called concurrently for different routes and values.
 	Resolve func(ctx context.Context, m Match) (Upstream, error)
 
-	// Timeout bounds a call. Zero means 30 s.
+	// Timeout bounds a call, one that hangs too: its requests are answered with 504.
+	// Zero means 30 s.
 	Timeout time.Duration
 
 	// MaxWaiting bounds the requests that wait, and the calls in progress. A
@@ -170,24 +171,53 @@ func (m Match) common() Match {
 	return m
 }
 
+// An answer is what Resolve has returned.
+type answer struct {
+	upstream Upstream
+	err      error
+}
+
+// lastAnswer is how long an answer is waited for after its time: Resolve may have
+// something to say about that.
+const lastAnswer = time.Second
+
 // call asks Resolve, in a context that is no request's: they may leave.
-func (r *Resolver) call(p *Proxy, m Match) (upstream Upstream, err error) {
-	defer r.running.Add(-1)
-	if r.running.Add(1) > int64(r.maxWaiting()) { // of requests that have left
+func (r *Resolver) call(p *Proxy, m Match) (Upstream, error) {
+	if r.running.Add(1) > int64(r.maxWaiting()) { // of requests that have left, or that hang
+		r.running.Add(-1)
 		return Upstream{}, p.overLimit("waiting", manyWait, wakeInterval)
 	}
 	ctx, cancel := context.WithTimeout(p.life, r.timeout())
 	defer cancel()
-	defer func() {
-		if v := recover(); v != nil { // singleflight would end the process
-			err = fmt.Errorf("the resolver has panicked: %v\n%s", v, debug.Stack())
-		}
-	}()
-	upstream, err = r.Resolve(ctx, m)
-	if err != nil && ctx.Err() != nil {
-		err = errors.Join(ctx.Err(), err)
+	answered := make(chan answer, 1)
+	go r.ask(ctx, m, answered)
+	select {
+	case a := <-answered:
+		return a.upstream, a.err
+	case <-ctx.Done():
 	}
-	return upstream, err
+	select {
+	case a := <-answered:
+		if a.err != nil {
+			a.err = errors.Join(ctx.Err(), a.err)
+		}
+		return a.upstream, a.err
+	case <-time.After(lastAnswer):
+		return Upstream{}, ctx.Err()
+	}
+}
+
+// ask has a goroutine of its own, since Resolve may hang, panic, or end it.
+func (r *Resolver) ask(ctx context.Context, m Match, answered chan<- answer) {
+	defer r.running.Add(-1)
+	a := answer{err: errors.New("the resolver has ended its goroutine")}
+	defer func() {
+		if v := recover(); v != nil {
+			a.err = fmt.Errorf("the resolver has panicked: %v\n%s", v, debug.Stack())
+		}
+		answered <- a
+	}()
+	a.upstream, a.err = r.Resolve(ctx, m)
 }
 
 // resolveError says what a resolver's error means to the client.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -108,6 +109,34 @@ func TestResolverIsAskedOnce(t *testing.T) {
 			if !strings.HasPrefix(r.target(), "/ws/"+name+"/") {
 				t.Errorf("%s was asked for %s", name, r.target())
 			}
+		}
+	}
+	if n := resolver.Waiting(); n != 0 {
+		t.Errorf("%d still wait", n)
+	}
+}
+
+// TestResolverThatHangs: nobody waits for it longer than its time, and who comes
+// later gets an answer.
+func TestResolverThatHangs(t *testing.T) {
+	t.Parallel()
+	u := answering(t, ok("hello"))
+	release := make(chan struct{})
+	t.Cleanup(func() { close(release) })
+	var calls atomic.Int64
+	g, resolver := resolving(t, func(context.Context, slipswitch.Match) (slipswitch.Upstream, error) {
+		switch calls.Add(1) {
+		case 1:
+			<-release
+		case 2:
+			runtime.Goexit()
+		}
+		return slipswitch.Upstream{URL: u.url}, nil
+	})
+	resolver.Timeout = 10 * time.Millisecond
+	for _, want := range []int{504, 502, 200} {
+		if a := g.get("/ws/a/"); a.StatusCode != want {
+			t.Errorf("got %s; want %d", a.Status, want)
 		}
 	}
 	if n := resolver.Waiting(); n != 0 {
