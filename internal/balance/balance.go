@@ -1,13 +1,13 @@
-// Package balance chooses one of several upstreams. It knows addresses, weights and
-// whether an upstream is healthy, never routes.
+// Package balance chooses one of several upstreams. It knows addresses, weights
+// and whether an upstream is healthy, never routes.
 //
-// Of two random upstreams, drawn by weight, the less loaded is chosen, and the next
-// one when it cannot be reached. (The least loaded of all would be overrun by all
-// gateways at once when it has just come up.) One that could not be reached is
-// ejected: passed over for a while, at first for a second, unless there is no other.
-// So is one that is not healthy.
+// Two upstreams are drawn at random, by weight, and the less loaded one is
+// chosen. If it cannot be reached, the next one is. (If all gateways chose the
+// least loaded of all, they would overrun an upstream that has just come up.) An
+// upstream that cannot be reached is ejected: it is passed over for a while, at
+// first for a second, unless there is no other. So is one that is not healthy.
 //
-// What was chosen is held by a [Lease], which is what the load is made of.
+// A chosen upstream is held by a Lease. The leases make up the load.
 package balance
 
 import (

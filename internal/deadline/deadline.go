@@ -1,5 +1,5 @@
-// Package deadline bounds how long something is waited for, again and again: each
-// read of a body, each write to a client.
+// Package deadline bounds waits that are repeated often, such as each read of a
+// body and each write to a client.
 package deadline
 
 import (

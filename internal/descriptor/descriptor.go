@@ -1,8 +1,10 @@
-// Package descriptor knows how many file descriptors the process may have open, and
-// whether it is near that limit. It counts nothing: a new descriptor gets the lowest
-// free number, so its number says how many there are, whoever has opened them.
+// Package descriptor knows how many file descriptors the process may open, and
+// whether it is near that limit. It counts nothing: a new descriptor gets the
+// lowest free number, so its number shows how many are open, no matter which code
+// has opened them.
 //
-// Some of the last descriptors are reserved, for what must go on near the limit.
+// Some of the last descriptors are reserved for work that must go on near the
+// limit.
 package descriptor
 
 import (

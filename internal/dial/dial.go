@@ -1,12 +1,13 @@
-// Package dial connects to upstreams, for plain requests and for tunnels alike. It
+// Package dial connects to upstreams, for plain requests and for tunnels. It
 // knows endpoints, never routes.
 //
-// A dial goes through four gates, in this order: dials in progress are bounded, as a
-// whole and by group; a name that came with a request leads to no forbidden address,
-// whatever it has resolved to before; the connection may be refused by its owner, who
-// counts descriptors; and TLS is spoken as the endpoint's profile says.
+// A dial passes four gates, in this order. Dials in progress are bounded, in all
+// and by group. A name that came with a request must not lead to a forbidden
+// address, even if it resolved to another one before. The caller, which counts
+// descriptors, may refuse the connection. TLS is spoken as the endpoint's profile
+// says.
 //
-// What fails here has sent nothing of a request: see [Error].
+// A dial that fails has sent nothing of a request: see Error.
 package dial
 
 import (

@@ -1,17 +1,17 @@
-// Package forwarded reads and writes what proxies say of a request: Forwarded
-// (RFC 7239) and the X-Forwarded fields that are older than it. It knows
-// neither routes nor requests.
+// Package forwarded reads and writes what proxies say about a request: Forwarded
+// (RFC 7239) and the older X-Forwarded fields. It knows neither routes nor
+// requests.
 //
 // Each proxy appends what it saw on the right:
 //
 //	X-Forwarded-For: 6.6.6.6, 203.0.113.7, 10.0.0.2        from the peer 10.0.0.1
 //	                 │        │            └ written by 10.0.0.1, which is trusted
 //	                 │        └ written by 10.0.0.2, which is trusted: the client
-//	                 └ the client's own word
+//	                 └ the client's own claim
 //
-// So a chain is read from the right, for as long as the node that wrote an
-// element is trusted. The last element read this way says for which scheme and
-// host the client asked.
+// So a chain is read from the right, as long as the node that wrote an element is
+// trusted. The last element read this way has the scheme and host that the client
+// asked for.
 package forwarded
 
 import (

@@ -1,8 +1,9 @@
-// Package health asks upstreams again and again whether they are well. It is told
-// whom and what to ask, and reports verdicts: it knows neither routes nor HTTP.
+// Package health checks periodically whether upstreams are healthy. The caller
+// says what to check and how, and gets verdicts: the package knows neither routes
+// nor HTTP.
 //
-// Subjects that have the same question share the answer. Each subject has a timer,
-// and no goroutine; a question has a goroutine while it is being asked.
+// Subjects with the same question share the answer. Each subject has a timer, and
+// no goroutine. A question has a goroutine while it is being asked.
 package health
 
 import (

@@ -1,15 +1,15 @@
-// Package http1 is an HTTP/1.1 client made for forwarding. It knows
-// connections, requests and responses, never routes.
+// Package http1 is an HTTP/1.1 client made for forwarding. It knows connections,
+// requests and responses, never routes.
 //
-// The goroutine that asks writes the request and reads the response by itself.
-// A second one runs only while a body is being sent that is not in memory. An
-// idle connection, and one whose response is waited for, has no goroutine and
-// no buffer.
+// The caller's goroutine writes the request and reads the response. A second
+// goroutine runs only while a body that is not in memory is being sent. A
+// connection that is idle, or waits for a response, has no goroutine and no
+// buffer.
 //
-// Nothing is added to a request, and nothing is taken from a response, but what
-// frames them: neither a User-Agent nor an Accept-Encoding, no redirect is
-// followed, no cookie kept. Responses are read as strictly as net/http reads
-// them, or more so; the tests list each difference.
+// Requests and responses are not changed, except for their framing: no User-Agent
+// or Accept-Encoding is added, no redirect is followed, no cookie is kept.
+// Responses are read as strictly as by net/http, or more so; the tests list each
+// difference.
 package http1
 
 import (

@@ -1,4 +1,5 @@
-// Package journal logs without waiting: a logger that is slow, or stuck, holds up nothing but itself.
+// Package journal logs without waiting: a slow or stuck logger delays nothing but
+// itself.
 package journal
 
 import (

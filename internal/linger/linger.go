@@ -1,11 +1,12 @@
-// Package linger ends connections that are of no further use without harm to either
-// side: a connection on which an upgrade was refused, and one whose client has left.
+// Package linger closes connections that are no longer used without harm to
+// either side: a connection on which an upgrade was refused, or whose client has
+// left.
 //
-// The side that closes first is the one whose port is blocked for a minute
-// (TIME_WAIT): a gateway that refuses handshakes all day would run out of ports. And
-// a server whose answer is met by a reset may take that for a failure of its own.
-// Most upstreams end the connection by themselves, so it lingers here until they do.
-// What does not end in time is hung up on.
+// The side that closes first has its port blocked for a minute (TIME_WAIT), so a
+// gateway that refuses handshakes all day would run out of ports. And a server
+// whose answer meets a reset may take that for a failure of its own. Most
+// upstreams close the connection by themselves, so it lingers here until they do.
+// A connection that is not closed in time is dropped by HangUp.
 package linger
 
 import (

@@ -1,9 +1,10 @@
-// Package wsframe follows the frames of a WebSocket connection (RFC 6455, section 5.2) without
-// looking at what is in them, and writes the control frames a gateway may add: Close and Ping.
+// Package wsframe follows the frames of a WebSocket connection (RFC 6455, section
+// 5.2) without looking at their contents, and writes the control frames that a
+// gateway may add: Close and Ping.
 //
-// It exists for one question, asked of a stream that somebody else speaks: is this byte the last of a
-// frame, so that a frame of our own may follow it? Counting messages and reading a Close frame's code
-// come along for nothing.
+// It answers one question about a stream between two other parties: is this byte
+// the last of a frame, so that a frame of our own may follow it? Counting
+// messages and reading the code of a Close frame cost nothing extra.
 package wsframe
 
 import (
