@@ -9,8 +9,8 @@ import (
 // activityPeriod is how often activity is written.
 const activityPeriod = time.Minute
 
-// A knownActivity is the recent activity that the store has from any gateway,
-// so that one use is not written by all of them.
+// A knownActivity is the recent activity that the store has from any gateway. It
+// keeps all gateways from writing the same use.
 type knownActivity struct {
 	mu sync.Mutex
 	at map[record]time.Time
@@ -28,7 +28,7 @@ func (k *knownActivity) note(activity []LastUse, now time.Time) {
 		}
 		at := a.At
 		if at.After(now) {
-			at = now // of a gateway whose clock is ahead
+			at = now // the clock of that gateway is ahead
 		}
 		if id := (record{a.Owner, a.Key}); at.After(k.at[id]) {
 			k.at[id] = at
@@ -36,8 +36,8 @@ func (k *knownActivity) note(activity []LastUse, now time.Time) {
 	}
 }
 
-// news reports whether a use tells the store something: it has none within a
-// minute before.
+// news reports whether a use is news to the store: it has none within the minute
+// before.
 func (k *knownActivity) news(a LastUse) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -45,7 +45,7 @@ func (k *knownActivity) news(a LastUse) bool {
 	return !ok || a.At.Sub(at) >= activityPeriod
 }
 
-// forget drops what is too old to matter.
+// forget drops times that are too old to matter.
 func (k *knownActivity) forget(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -56,7 +56,7 @@ func (k *knownActivity) forget(now time.Time) {
 	}
 }
 
-// keepActivity writes to the store, once a minute, which routes have been used.
+// keepActivity writes the uses of routes to the store, once a minute.
 func (s *Sync) keepActivity(ctx context.Context, store ActivityStore) {
 	if s.Wait(ctx, 0) != nil {
 		return
@@ -73,7 +73,7 @@ func (s *Sync) keepActivity(ctx context.Context, store ActivityStore) {
 		used := s.usedSince(since)
 		if len(used) > 0 {
 			if err := store.Touch(ctx, used...); err != nil {
-				continue // the next time, then
+				continue // try again the next time
 			}
 		}
 		s.known.forget(now)
@@ -81,8 +81,8 @@ func (s *Sync) keepActivity(ctx context.Context, store ActivityStore) {
 	}
 }
 
-// usedSince returns this store's routes that were used after a time of which
-// the store does not know.
+// usedSince returns the uses of this store's routes after a time that the store
+// does not know.
 func (s *Sync) usedSince(since time.Time) (used []LastUse) {
 	s.mu.Lock()
 	names := make(map[string]string, len(s.owners)) // the store's by the router's

@@ -12,7 +12,7 @@ import (
 	"github.com/slipswitch/slipswitch"
 )
 
-// A plan is what some batches ask of the router, together.
+// A plan is the changes of some batches, together.
 type plan struct {
 	full      bool
 	entries   []Entry        // in order
@@ -21,11 +21,11 @@ type plan struct {
 	confirmed uint64
 	position  Position
 	now       time.Time
-	suspicion string // why what a full plan lacks may be an accident; empty: it is meant
+	suspicion string // why routes may be missing from a full plan by accident; empty: they are meant to be
 }
 
-// An outcome is what a transaction would make of a plan. It becomes the Sync's
-// state if the router takes the transaction.
+// An outcome is the result of a plan. It becomes the state of the Sync if the
+// router accepts the transaction.
 type outcome struct {
 	owners  map[string]*owned
 	of      []int          // for each of the transaction's changes the entry, or -1
@@ -33,14 +33,14 @@ type outcome struct {
 	deleted map[string]*deletions
 }
 
-// deletions are those of an owner's routes that a plan has made.
+// deletions are the deletions of an owner's routes by a plan.
 type deletions struct {
 	routes int
 	first  []slipswitch.Key // at most ten, in order
 }
 
-// absences are, by owner, the routes that are in the table and not in the store
-// any more, and since which revision.
+// absences are the routes, by owner, that are in the table and no longer in the
+// store, with the revisions since when.
 type absences map[string]map[slipswitch.Key]uint64
 
 func (a absences) add(id record, revision uint64) {
@@ -50,8 +50,8 @@ func (a absences) add(id record, revision uint64) {
 	a[id.owner][id.key] = revision
 }
 
-// apply brings the router to what the batches say. Its error means that the
-// source has broken its promises; the next watch then starts at the beginning.
+// apply applies batches to the router. Its error means that the source has broken
+// its promises; the next watch then starts with a full batch.
 func (s *Sync) apply(batches []Batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,7 +62,7 @@ func (s *Sync) apply(batches []Batch) error {
 	for len(batches) > 0 {
 		n := len(batches)
 		if batches[0].Full {
-			n = 1 // by itself, as it is compared with the table
+			n = 1 // alone, since it is compared with the table
 		}
 		if err := s.applyPlan(batches[:n]); err != nil {
 			return err
@@ -100,7 +100,7 @@ func (s *Sync) applyPlan(batches []Batch) error {
 	return nil
 }
 
-// plan puts batches together.
+// plan combines batches.
 func (s *Sync) plan(batches []Batch) (plan, error) {
 	p := plan{position: s.position, now: time.Now(), last: make(map[record]int)}
 	for _, b := range batches {
@@ -129,8 +129,8 @@ func (s *Sync) plan(batches []Batch) (plan, error) {
 	return p, nil
 }
 
-// change changes the router, and returns the errors of those entries that could
-// not be put, by their index.
+// change changes the router, and returns the errors of entries that could not be
+// put, by their index.
 func (s *Sync) change(p plan) (bad map[int]error, err error) {
 	bad = make(map[int]error)
 	for i, e := range p.entries {
@@ -168,7 +168,8 @@ func (s *Sync) change(p plan) (bad map[int]error, err error) {
 	}
 }
 
-// logDeletions tells what a plan has deleted, and what was held back of it.
+// logDeletions logs the deletions that a plan has made, and those that were held
+// back.
 func (s *Sync) logDeletions(p plan, o outcome) {
 	for _, owner := range slices.Sorted(maps.Keys(o.deleted)) {
 		d := o.deleted[owner]
@@ -204,7 +205,7 @@ func (s *Sync) fill(tx *slipswitch.Txn, p plan, bad map[int]error) outcome {
 		f.owners[name] = owner.clone()
 	}
 	disordered := f.absent()
-	anew := make(map[slipswitch.Key]bool) // of the disordered ones, those taken away
+	anew := make(map[slipswitch.Key]bool) // disordered keys whose routes have been deleted
 	for i, e := range p.entries {
 		if disordered[e.Key] && !anew[e.Key] {
 			anew[e.Key] = true
@@ -242,9 +243,9 @@ func (f *filling) put(id record, route slipswitch.Route, entry int) {
 	f.tx.As(owner.owner).Put(route)
 }
 
-// absent finds what is not in the store any more, and deletes what the brake
-// lets go of it, but for what a change names. It returns the keys whose owners
-// are to be put anew; see compare.
+// absent finds the routes that are no longer in the store, and deletes those that
+// the brake releases, except routes that a change names. It returns the keys
+// whose owners must be put again; see compare.
 func (f *filling) absent() (disordered map[slipswitch.Key]bool) {
 	gone := make(absences)
 	if f.full {
@@ -272,17 +273,17 @@ func (f *filling) absent() (disordered map[slipswitch.Key]bool) {
 	return disordered
 }
 
-// enter makes one entry's change; anew says that all routes of its key have been
-// taken away.
+// enter makes the change of one entry. anew means that all routes of its key have
+// been deleted.
 func (f *filling) enter(i int, e Entry, anew bool) {
 	id, owner := record{e.Owner, e.Key}, f.owners[e.Owner]
 	_, held := owner.held[e.Key]
 	switch {
 	case held && f.last[id] != i:
-		return // only how it ends decides whether it is still held
+		return // only its last entry decides whether it is still held
 	case e.Key.Path == "":
-		return // something unreadable, or that it is gone
-	case f.bad[i] != nil: // the last good one stays, also if it was to go
+		return // an unreadable entry without a key, or its deletion
+	case f.bad[i] != nil: // the last valid route stays, even if its deletion was held
 		delete(owner.held, e.Key)
 		if last, ok := f.before.Of(owner.owner.Name, e.Key); ok && anew {
 			f.put(id, *last.Route(), -1)
@@ -293,7 +294,7 @@ func (f *filling) enter(i int, e Entry, anew bool) {
 			f.remove(id, i)
 		}
 		return
-	case held: // deleted and put again, behind what other owners have there
+	case held: // deleted and put again: it comes after the routes of other owners
 		delete(owner.held, e.Key)
 		f.remove(id, i)
 	}
@@ -305,7 +306,7 @@ func (f *filling) enter(i int, e Entry, anew bool) {
 	f.put(id, *route, i)
 }
 
-// countDeletions counts what was removed and is not there again.
+// countDeletions counts the routes that were deleted and not put again.
 func (f *filling) countDeletions() {
 	f.deleted = make(map[string]*deletions)
 	for id := range f.removed {
@@ -322,16 +323,16 @@ func (f *filling) countDeletions() {
 	}
 }
 
-// compare compares a full plan with the table: it counts what each owner has,
-// collects what is gone, and returns the keys for which several owners have
-// routes that would not come to stand in the store's order.
+// compare compares a full plan with the table. It counts the routes of each
+// owner, collects the missing ones, and returns the keys at which several owners
+// have routes that would not be in the store's order.
 func (s *Sync) compare(p plan, owners map[string]*owned, gone absences) map[slipswitch.Key]bool {
 	names := make(map[string]string, len(owners)) // the store's by the router's
 	for name, owner := range owners {
 		names[owner.owner.Name] = name
 		owner.count = 0
 	}
-	standing := make(map[int]bool)         // entries that are in the table, be they older
+	standing := make(map[int]bool)         // entries that are in the table, even in an older version
 	latest := make(map[slipswitch.Key]int) // the last of them by key
 	disordered := make(map[slipswitch.Key]bool)
 	for entry := range s.Router.Table().All() {
@@ -358,7 +359,7 @@ func (s *Sync) compare(p plan, owners map[string]*owned, gone absences) map[slip
 		latest[key], standing[i] = i, true
 	}
 	if len(owners) > 1 {
-		for i, e := range p.entries { // what is put now comes behind what stands
+		for i, e := range p.entries { // new routes come after those in the table
 			if before, ok := latest[e.Key]; ok && i < before && !standing[i] {
 				disordered[e.Key] = true
 			}
@@ -367,13 +368,13 @@ func (s *Sync) compare(p plan, owners map[string]*owned, gone absences) map[slip
 	return disordered
 }
 
-// A badID names what is in quarantine.
+// A badID identifies a quarantined entry.
 type badID struct {
 	record
 	where string // if the key is unknown
 }
 
-// quarantine notes which entries are bad, and that others are not any more.
+// quarantine notes which entries are bad, and releases those that no longer are.
 func (s *Sync) quarantine(p plan, bad map[int]error) {
 	if len(s.bad) == 0 && len(bad) == 0 {
 		return
@@ -390,8 +391,8 @@ func (s *Sync) quarantine(p plan, bad map[int]error) {
 		}
 		if bad[i] == nil {
 			if _, repaired := s.bad[id]; repaired && !p.full {
-				// It may have been in the store before the one that stands, and
-				// only a full batch tells.
+				// Its entry may have been in the store before the one that stands,
+				// and only a full batch tells.
 				entry, there := s.Router.Table().Of(s.owners[e.Owner].owner.Name, e.Key)
 				s.disordered = s.disordered || there && entry.Shadowed
 			}

@@ -11,12 +11,11 @@ import (
 	"github.com/slipswitch/slipswitch"
 )
 
-// The brake holds deletions back that look like an accident: an emptied
-// directory, a wrong prefix, a restored backup, all leases lost at once.
-// Additions and changes are never held, and routes may come and go all day: what
-// counts is how many fewer there are than a moment ago, for each owner by
-// itself. Of what a full batch lacks nothing goes if the source looks wrong: see
-// suspect.
+// The brake holds back deletions that look like an accident: an emptied
+// directory, a wrong prefix, a restored backup, all leases lost at once. It never
+// holds additions and changes, and routes may come and go all day: it compares
+// the number of routes with that of a moment ago, for each owner separately. If
+// the source looks wrong, it holds all deletions of a full batch: see suspect.
 
 const (
 	brakeRoutes = 100              // an owner with fewer has no brake, unless the source looks wrong
@@ -24,25 +23,25 @@ const (
 	brakeGrain  = brakeWindow / 100
 )
 
-// An owned is what a Sync knows of one owner.
+// An owned is the state of one owner.
 type owned struct {
 	owner   *slipswitch.Owner
 	count   int      // routes in the router, those with held deletions too
 	moments []moment // of the window, oldest first
 	held    map[slipswitch.Key]heldDeletion
-	because string // why the last of them are
+	because string // why the last of them are held
 }
 
-// A moment is a grain long: a table that changes all day has thousands of
-// changes in the window.
+// A moment is one grain of the window: a table that changes all day has thousands
+// of changes in it.
 type moment struct {
 	at   time.Time // of its first change
-	most int       // routes that there were before one of its changes
+	most int       // greatest number of routes before one of its changes
 }
 
 type heldDeletion struct {
 	at       time.Time
-	revision uint64 // the store's, at which the route was not there any more
+	revision uint64 // of the store, at which the route was gone
 }
 
 func (o *owned) clone() *owned {
@@ -51,9 +50,10 @@ func (o *owned) clone() *owned {
 	return &c
 }
 
-// brake is told which of the owner's routes a plan would delete, and at which
-// revisions they were, and holds them back or not. It returns those that the plan must delete besides its own
-// deletions: all of a full plan's that are not held, and those released now.
+// brake gets the owner's routes that a plan would delete, with the revisions of
+// their deletions, and holds them back or not. It returns the routes that the
+// plan must delete besides its own deletions: the missing routes of a full plan
+// that are not held, and routes that are released now.
 func (o *owned) brake(gone map[slipswitch.Key]uint64, p plan, hold time.Duration) (remove []slipswitch.Key) {
 	absent := make(map[slipswitch.Key]uint64, len(gone)) // of them, those not held yet
 	for key, revision := range gone {
@@ -79,7 +79,7 @@ func (o *owned) brake(gone map[slipswitch.Key]uint64, p plan, hold time.Duration
 		}
 	}
 	if len(remove) > 0 {
-		o.moments = nil // what went before was meant, too
+		o.moments = nil // the deletions before were meant, too
 	}
 	count := o.count - len(remove)
 	most := o.most(p.now, count)
@@ -100,8 +100,7 @@ func (o *owned) brake(gone map[slipswitch.Key]uint64, p plan, hold time.Duration
 	return remove
 }
 
-// most returns how many routes there have been at a time within the window, if
-// there are count now.
+// most returns the greatest number of routes within the window, with count now.
 func (o *owned) most(now time.Time, count int) int {
 	o.moments = slices.DeleteFunc(o.moments, func(m moment) bool { return now.Sub(m.at) >= brakeWindow+brakeGrain })
 	if n := len(o.moments); n == 0 || now.Sub(o.moments[n-1].at) >= brakeGrain {
@@ -112,11 +111,11 @@ func (o *owned) most(now time.Time, count int) int {
 	return slices.MaxFunc(o.moments, func(a, b moment) int { return cmp.Compare(a.most, b.most) }).most
 }
 
-// emptied is the suspicion that does not hold if Apply deletes the last routes.
+// emptied is a suspicion that is dropped if Apply deletes the last routes.
 const emptied = "the source is empty"
 
-// suspect returns why what a full batch lacks may be missing by accident, be it
-// little; empty: it is meant. The lock is held.
+// suspect returns why the routes missing from a full batch may be missing by
+// accident, however few. Empty means that they are meant to be. The lock is held.
 func (s *Sync) suspect(b Batch) string {
 	switch {
 	case !s.synced:
@@ -131,7 +130,7 @@ func (s *Sync) suspect(b Batch) string {
 	return ""
 }
 
-// mean says that the deletions among changes are asked for, until undo is called.
+// mean notes that the deletions among changes are intended, until undo is called.
 func (s *Sync) mean(owner string, changes []slipswitch.Change) (undo func()) {
 	keys, _ := Keys(changes) // they have been checked
 	count := func(n int) {
@@ -173,8 +172,8 @@ func (s *Sync) brakeTime() time.Duration {
 	return s.BrakeTime
 }
 
-// oldestHeld returns since when a deletion is held; zero if none is. The lock
-// is held.
+// oldestHeld returns the time of the oldest held deletion, or zero. The lock is
+// held.
 func (s *Sync) oldestHeld() (oldest time.Time) {
 	for _, owner := range s.owners {
 		for _, held := range owner.held {
@@ -186,14 +185,14 @@ func (s *Sync) oldestHeld() (oldest time.Time) {
 	return oldest
 }
 
-// repeat reports whether the source must be asked again about held deletions.
+// repeat reports whether the source must be read again because of held deletions.
 // The lock is held.
 func (s *Sync) repeat(now time.Time) bool {
 	oldest := s.oldestHeld()
 	return !oldest.IsZero() && now.Sub(oldest) >= s.brakeTime()
 }
 
-// repeatTimer returns a channel that says when repeat will be true.
+// repeatTimer returns a channel that fires when repeat becomes true.
 func (s *Sync) repeatTimer() (due <-chan time.Time, stop func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -54,7 +54,7 @@ func (f *Feed) Publish(b Batch) {
 	f.wake()
 }
 
-// Fail ends all watches, those to come too, with an error; until it is called
+// Fail ends all watches with an error, including later ones, until it is called
 // with nil.
 func (f *Feed) Fail(err error) {
 	f.mu.Lock()
@@ -70,8 +70,8 @@ func (f *Feed) wake() {
 	}
 }
 
-// Watch is a Source's Watch. The function returns a full batch of what the
-// store has; it is called without a lock.
+// Watch implements the Watch of a Source. full returns a full batch of the store;
+// it is called without a lock.
 func (f *Feed) Watch(ctx context.Context, from Position, full func() (Batch, error)) iter.Seq2[Batch, error] {
 	return func(yield func(Batch, error) bool) {
 		heartbeat := time.NewTicker(Heartbeat)

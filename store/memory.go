@@ -22,7 +22,7 @@ type Memory struct {
 	feed    Feed
 }
 
-// A record names what a store keeps.
+// A record identifies a route of a store.
 type record struct {
 	owner string
 	key   slipswitch.Key
@@ -104,7 +104,7 @@ func (m *Memory) Watch(ctx context.Context, from Position) iter.Seq2[Batch, erro
 	return m.feed.Watch(ctx, from, m.full)
 }
 
-// start makes the zero value ready. The lock is held.
+// start initialises the zero value. The lock is held.
 func (m *Memory) start() {
 	if m.records == nil {
 		m.records = make(map[record]*kept)

@@ -11,14 +11,14 @@ import (
 	"github.com/slipswitch/slipswitch"
 )
 
-// Stores keep routes as JSON. Gateways of two versions may share one, so what
-// this version does not know is neither an error nor lost.
+// Stores keep routes as JSON. Gateways of two versions may share a store, so a
+// field that this version does not know is neither an error nor lost.
 
 // Encode returns a route as stores keep it. It adds those fields of standing, the
 // value at its key, that this version does not know. A standing that is nil or
 // unreadable is ignored.
 func Encode(route *slipswitch.Route, standing []byte) ([]byte, error) {
-	if !utf8.ValidString(route.Path) { // JSON would spoil it
+	if !utf8.ValidString(route.Path) { // JSON would corrupt it
 		key, err := route.Key().Canonical()
 		if err != nil {
 			return nil, err
@@ -61,7 +61,7 @@ func Decode(owner string, key slipswitch.Key, value []byte, where string) Entry 
 	return e
 }
 
-// withoutValues returns an error as it may be shown: the values of a route may be
+// withoutValues returns an error without the values of the route, which may be
 // secret.
 func withoutValues(err error) error {
 	fields, ok := errors.AsType[slipswitch.FieldErrors](err)
@@ -75,8 +75,8 @@ func withoutValues(err error) error {
 	return errors.New("store: the route is unreadable: " + strings.Join(all, "; "))
 }
 
-// misplaced returns an error if the route's key is another than the one under
-// which a store has it.
+// misplaced returns an error if the store has the route under another key than
+// its own.
 func misplaced(route *slipswitch.Route, key slipswitch.Key) error {
 	if route.Key() == key {
 		return nil

@@ -65,13 +65,13 @@ type Braked struct {
 	Until  time.Time `json:"until"` // when the first deletion is made, unless the route comes back
 }
 
-// A progress is the last status, and a channel that is closed when there is
-// another.
+// A progress is the last status, and a channel that is closed when there is a new
+// one.
 type progress struct {
 	mu      sync.Mutex
 	status  Status
 	changed chan struct{}
-	ended   bool // there will be no other
+	ended   bool // there will be no new status
 }
 
 func (p *progress) set(status Status) {
@@ -81,7 +81,7 @@ func (p *progress) set(status Status) {
 	p.wake()
 }
 
-// end says that there will be no other status.
+// end notes that there will be no new status.
 func (p *progress) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,8 +96,8 @@ func (p *progress) wake() {
 	}
 }
 
-// last returns the last status, whether it stays that, and a channel that says
-// when it does not.
+// last returns the last status, whether it is final, and a channel that is closed
+// when there is a new one.
 func (p *progress) last() (status Status, ended bool, changed <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -107,7 +107,7 @@ func (p *progress) last() (status Status, ended bool, changed <-chan struct{}) {
 	return p.status, p.ended, p.changed
 }
 
-// tell makes the state of the Sync its status. The lock is held.
+// tell publishes the state of the Sync as its status. The lock is held.
 func (s *Sync) tell() {
 	status := Status{Name: s.name(), Position: s.position, Synced: s.synced, Contact: s.contact}
 	if s.lost != nil {
@@ -135,7 +135,7 @@ func (s *Sync) tell() {
 	s.progress.set(status)
 }
 
-// count returns how many routes are in the router. The lock is held.
+// count returns the number of routes in the router. The lock is held.
 func (s *Sync) count() (n int) {
 	for _, owner := range s.owners {
 		n += owner.count
@@ -143,7 +143,7 @@ func (s *Sync) count() (n int) {
 	return n
 }
 
-// addFirst adds a key to the first ten of all.
+// addFirst adds a key to a sorted list of the first ten.
 func addFirst(first []slipswitch.Key, key slipswitch.Key) []slipswitch.Key {
 	i, _ := slices.BinarySearchFunc(first, key, func(a, b slipswitch.Key) int {
 		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Path, b.Path))
@@ -161,7 +161,7 @@ func (s *Sync) Status() Status {
 	return status
 }
 
-var errOver = fmt.Errorf("%w: the gateway does not follow it any more", ErrUnavailable)
+var errOver = fmt.Errorf("%w: the gateway no longer follows it", ErrUnavailable)
 
 // Wait waits until the router has the store's revision, or a later one. Revision 0
 // means all that the store has at first. Quarantined entries and held deletions
@@ -223,7 +223,7 @@ func (s *Sync) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// join takes part in WaitAll.
+// join makes this gateway take part in WaitAll.
 func (s *Sync) join(ctx context.Context, store SharedStore) {
 	for ctx.Err() == nil {
 		joined, cancel := context.WithCancel(ctx)
@@ -234,7 +234,7 @@ func (s *Sync) join(ctx context.Context, store SharedStore) {
 		cancel()
 		telling.Wait()
 		if ctx.Err() == nil {
-			s.log().Info("store: joins the other gateways again", "error", err)
+			s.log().Info("store: joining the other gateways again", "error", err)
 		}
 		select {
 		case <-time.After(maxRetry):
@@ -243,7 +243,7 @@ func (s *Sync) join(ctx context.Context, store SharedStore) {
 	}
 }
 
-// tellRevisions sends the router's revision whenever it changes.
+// tellRevisions sends the revision of the router whenever it changes.
 func (s *Sync) tellRevisions(ctx context.Context, revisions chan<- uint64) {
 	told := Position{}
 	for {

@@ -15,20 +15,20 @@ import (
 	"github.com/slipswitch/slipswitch/internal/journal"
 )
 
-// How a Sync works, in ten lines:
+// How a Sync works:
 //
-//	follow the source from where we are; on any error wait a little and follow it again
-//	  take what batches have come, and drop what is before a full one
-//	  list what is to be put and deleted: of a full batch, deleted is what it does not name
+//	follow the source from the last position; on any error wait a little and follow it again
+//	  take the batches that have arrived, and drop those before a full one
+//	  list the puts and deletions: a full batch deletes every route that it does not have
 //	  brake: if that deletes more than half of an owner's routes, hold those deletions back
-//	  change the router in one batch; if it refuses some routes, quarantine these and try again
-//	  note the revision, and wake who waits for it
-//	  once a held deletion is old enough, follow from the start: if it is full and still without
-//	    the route, the deletion is repeated, and made
+//	  change the router in one batch; if it refuses routes, quarantine them and try again
+//	  note the revision, and wake its waiters
+//	  once a held deletion is old enough, follow from the start: if the full batch is still
+//	    without the route, the deletion is made
 //
-// So the table is changed by nothing but what a source says it has: an outage
-// only makes it stale. Files: sync.go follows, apply.go changes the router,
-// brake.go holds back, status.go tells.
+// So only the source's own batches change the table: an outage only makes it
+// stale. Files: sync.go follows, apply.go changes the router, brake.go holds
+// back, status.go reports.
 
 // A Sync keeps a Router equal to a Source. Source and Router are required. The
 // fields must not be changed after Run was called. The methods may be called
@@ -101,9 +101,9 @@ type Sync struct {
 
 	disordered bool           // owners of a key may not stand in the store's order,
 	reordered  time.Time      // which was last asked for
-	again      bool           // the source has broken its promises, and must begin anew
+	again      bool           // the source has broken its promises, and must start with a full batch
 	meant      map[record]int // deletions that Apply is making now
-	arrived    func()         // tells the router that the first routes are there
+	arrived    func()         // tells the router that the first routes have arrived
 
 	known knownActivity
 }
@@ -161,8 +161,7 @@ func (s *Sync) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// follow watches the source until that fails, and reports whether anything was
-// heard from it.
+// follow watches the source until that fails, and reports whether any batch came.
 func (s *Sync) follow(ctx context.Context) (heard bool, err error) {
 	s.mu.Lock()
 	from := s.position
@@ -209,7 +208,7 @@ func (s *Sync) follow(ctx context.Context) (heard bool, err error) {
 	}
 }
 
-// read hands on what the source yields. It alone waits for the source.
+// read passes on the batches of the source. Only read waits for the source.
 func (s *Sync) read(ctx context.Context, from Position, inbox chan<- Batch) error {
 	for b, err := range s.Source.Watch(ctx, from) {
 		if err != nil {
@@ -227,8 +226,8 @@ func (s *Sync) read(ctx context.Context, from Position, inbox chan<- Batch) erro
 	return errEnded
 }
 
-// coalesce returns the batch and those that wait behind it, without what a full
-// batch makes void. It does not wait.
+// coalesce returns the batch and those queued after it, without those before a
+// full batch. It does not wait.
 func coalesce(b Batch, inbox <-chan Batch) []Batch {
 	batches := []Batch{b}
 	for range cap(inbox) {
@@ -248,7 +247,7 @@ func coalesce(b Batch, inbox <-chan Batch) []Batch {
 	return batches
 }
 
-// lose notes that the source is not followed.
+// lose notes that the source is not being followed.
 func (s *Sync) lose(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -273,13 +272,13 @@ func (s *Sync) stallTimeout() time.Duration {
 	return s.WatchTimeout
 }
 
-// log returns what to log to: it never waits, and may be called under locks.
+// log returns the logger, which never waits, and may be called under locks.
 func (s *Sync) log() *slog.Logger {
 	s.logging.Do(func() { s.logger = journal.New(s.Logger).With("store", s.name()) })
 	return s.logger
 }
 
-// name returns what people call the source.
+// name returns the name of the source for people.
 func (s *Sync) name() string {
 	return cmp.Or(s.Name, strings.TrimPrefix(fmt.Sprintf("%T", s.Source), "*"))
 }
@@ -310,8 +309,9 @@ func (s *Sync) ApplyFor(ctx context.Context, ttl time.Duration, owner string, ch
 	}, owner, changes)
 }
 
-// applyBy checks, writes and waits. A revision before the position that the router
-// had means that the store has gone back: the router then has it once it is back, too.
+// applyBy checks, writes and waits. If the written revision is lower than the
+// position that the router had, the store has gone back, and applyBy waits until
+// the router has gone back, too.
 func (s *Sync) applyBy(ctx context.Context, had Position, write func(context.Context, string, ...slipswitch.Change) (uint64, error), owner string, changes []slipswitch.Change) (revision uint64, err error) {
 	if err := s.Router.Check(s.owner(owner), changes...); err != nil {
 		return 0, err
