@@ -13,7 +13,7 @@ import (
 	"github.com/slipswitch/slipswitch"
 )
 
-// A board knows all open pages, and tells them how the gateway is.
+// A board knows all open pages, and sends them the state of the gateway.
 type board struct {
 	demo  *Demo
 	first uint64 // the version with the demo's own routes: changes count from there
@@ -28,21 +28,21 @@ type board struct {
 	told     []byte  // the last state
 }
 
-// A visitor is who a tunnel belongs to. Its tab enters a workspace just before
-// the tunnel opens, and leaves just before or after it has closed.
+// A visitor is the owner of a tunnel. Its tab enters a workspace just before the
+// tunnel opens, and leaves just before or after it has closed.
 type visitor struct {
 	person
 	tunnel bool // there is or was one
 }
 
-// A state is what pages show of the gateway. It changes only when something
-// happens: it is the page that counts ages.
+// A state is what pages show of the gateway. It changes only with events: the
+// pages count ages themselves.
 type state struct {
 	Changes uint64   `json:"changes"`
-	Recent  []second `json:"recent"` // when they were made, as far as pages look back
-	Cut     int      `json:"cut"`    // sockets that were ended by others than their tab
+	Recent  []second `json:"recent"` // the times of recent changes
+	Cut     int      `json:"cut"`    // sockets that were not ended by their tab
 	Routes  int      `json:"routes"`
-	Crowd   int      `json:"crowd"` // how many changes of the button's are still to come
+	Crowd   int      `json:"crowd"` // number of changes by the button still to come
 	Sockets []socket `json:"sockets"`
 	Ended   []ended  `json:"ended"`
 }
@@ -61,10 +61,10 @@ type socket struct {
 	Hue    int    `json:"hue"`
 	Path   string `json:"path"`
 	Opened int64  `json:"opened"` // unix milliseconds
-	Since  uint64 `json:"since"`  // how many changes there had been before
+	Since  uint64 `json:"since"`  // number of changes before
 }
 
-// An ended socket is what its close report says.
+// An ended socket, as its close report describes it.
 type ended struct {
 	Tunnel uint64         `json:"tunnel"`
 	Name   string         `json:"name"`
@@ -73,10 +73,10 @@ type ended struct {
 	By     slipswitch.By  `json:"by"`
 	How    slipswitch.How `json:"how"`
 	Why    slipswitch.Why `json:"why"`
-	Said   string         `json:"said"`   // by the Close frame of who ended it
+	Said   string         `json:"said"`   // in the Close frame of the side that ended it
 	Closed int64          `json:"closed"` // unix milliseconds
 	Lasted int64          `json:"lasted"` // milliseconds
-	Lived  uint64         `json:"lived"`  // through how many changes
+	Lived  uint64         `json:"lived"`  // number of changes that it survived
 	Bytes  int64          `json:"bytes"`  // both ways
 }
 
@@ -88,7 +88,7 @@ const (
 
 func (b *board) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case r.Header.Get("X-Forwarded-Prefix") == "": // the gateway's front door
+	case r.Header.Get("X-Forwarded-Prefix") == "": // the gateway's root page
 		w.Header().Set("Location", boardPath[1:]+"/")
 		w.WriteHeader(http.StatusFound)
 	case r.URL.Path == "/":
@@ -100,14 +100,14 @@ func (b *board) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// A gallery is the room of those who only look on.
+// A gallery is the room of tabs that only watch.
 type gallery struct{}
 
 func (gallery) join(*tab)                    {}
 func (gallery) leave(*tab)                   {}
 func (gallery) receive(*tab, received) error { return nil }
 
-// watch tells all pages the state, when it has changed.
+// watch sends the state to all pages when it has changed.
 func (b *board) watch() {
 	tick := time.NewTicker(stateEvery)
 	defer tick.Stop()
@@ -132,12 +132,12 @@ func (b *board) watch() {
 func stateMessage(state []byte) []byte {
 	return encode(struct {
 		Type  string          `json:"type"`
-		Now   int64           `json:"now"` // unix milliseconds, by the clock of all other times
+		Now   int64           `json:"now"` // unix milliseconds, by the same clock as all other times
 		State json.RawMessage `json:"state"`
 	}{"state", time.Now().UnixMilli(), state})
 }
 
-// state looks at the gateway. The lock is held.
+// state returns the state of the gateway. The lock is held.
 func (b *board) state() state {
 	table := b.demo.Router.Table()
 	now := time.Now()
@@ -170,8 +170,8 @@ func (b *board) state() state {
 	return s
 }
 
-// visitor returns the one with a tab, which it makes if there is none. The lock
-// is held.
+// visitor returns the visitor with a tab, and creates it if there is none. The
+// lock is held.
 func (b *board) visitor(tab string) *visitor {
 	v := b.visitors[tab]
 	if v == nil {
@@ -193,8 +193,8 @@ func (b *board) opens(tab string) *visitor {
 	return v
 }
 
-// enter lets a tab be told the state from now on, and names it: as it was
-// called before, if nobody else is.
+// enter makes a tab get the state from now on, and names it: by its former name,
+// if that is free.
 func (b *board) enter(t *tab, id, name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -202,10 +202,10 @@ func (b *board) enter(t *tab, id, name string) {
 	p.Hue = slices.Index(names, name)
 	if p.Hue < 0 || b.taken(name) {
 		p.Hue = slices.IndexFunc(names, func(name string) bool { return !b.taken(name) })
-		p.Hue = max(p.Hue, 0) // all are taken: one more of the first
+		p.Hue = max(p.Hue, 0) // all hues are taken: the first is used again
 		p.Name = names[p.Hue]
 	}
-	p.Hue = p.Hue * 137 % 360 // the golden angle: neighbours differ most
+	p.Hue = p.Hue * 137 % 360 // near the golden angle, so that neighbours differ most
 	b.visitor(id).person = p
 	if b.tabs == nil {
 		b.tabs = make(map[*tab]struct{})
@@ -229,11 +229,11 @@ func (b *board) leave(t *tab) {
 	defer b.mu.Unlock()
 	delete(b.tabs, t)
 	if id := t.person.Tab; !b.visitor(id).tunnel {
-		delete(b.visitors, id) // no gateway was in between
+		delete(b.visitors, id) // it came without a gateway
 	}
 }
 
-// tunnelClosed keeps the newest reports.
+// tunnelClosed keeps the latest reports.
 func (b *board) tunnelClosed(r slipswitch.CloseReport) {
 	v, _ := r.Value.(*visitor)
 	if v == nil {
@@ -251,7 +251,7 @@ func (b *board) tunnelClosed(r slipswitch.CloseReport) {
 	b.ended = b.ended[max(len(b.ended)-maxEnded, 0):]
 }
 
-// said returns what a peer that ended its tunnel by a Close frame has said.
+// said returns the text of the Close frame of the peer that ended its tunnel.
 func said(r slipswitch.CloseReport) string {
 	frame := map[slipswitch.By]*slipswitch.CloseFrame{slipswitch.ByClient: r.ClientClose, slipswitch.ByUpstream: r.UpstreamClose}[r.By]
 	if frame == nil || r.How != slipswitch.HowCloseFrame {
@@ -260,7 +260,7 @@ func said(r slipswitch.CloseReport) string {
 	return strings.TrimSpace(fmt.Sprint(frame.Code, " ", frame.Reason))
 }
 
-// names are given to tabs in their order.
+// names are given to tabs in this order.
 var names = []string{
 	"Ada", "Grace", "Edsger", "Barbara", "Donald", "Radia", "Ken", "Frances", "Dennis", "Margaret", "Leslie", "Hedy",
 	"Niklaus", "Karen", "Alan", "Jean", "Tony", "Lynn", "John", "Sophie", "Robin", "Adele", "Rob", "Shafi",

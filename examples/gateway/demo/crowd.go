@@ -11,8 +11,8 @@ import (
 	"github.com/slipswitch/slipswitch"
 )
 
-// A crowd is everybody else: workspaces that come and go. Each coming and each
-// going is a change of the routing table of its own.
+// A crowd is a number of other workspaces that come and go. Each is put and
+// deleted by changes of its own.
 type crowd struct {
 	demo     *Demo
 	upstream string
@@ -24,7 +24,7 @@ type crowd struct {
 
 const (
 	crowdSize  = 100
-	crowdPause = 15 * time.Millisecond // between two changes, so that one can watch
+	crowdPause = 15 * time.Millisecond // between two changes, slow enough to watch
 )
 
 func (c *crowd) init() {
@@ -32,7 +32,7 @@ func (c *crowd) init() {
 	c.demo.running.Go(c.run)
 }
 
-// start lets the crowd come and go, unless it is at it.
+// start starts the crowd, unless it is running.
 func (c *crowd) start() {
 	select {
 	case c.pressed <- struct{}{}:
@@ -40,7 +40,7 @@ func (c *crowd) start() {
 	}
 }
 
-// left returns how many changes are still to come.
+// left returns the number of changes still to come.
 func (c *crowd) left() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -55,7 +55,7 @@ func (c *crowd) run() {
 		case <-c.pressed:
 			c.comeAndGo()
 		}
-		select { // what was pressed meanwhile
+		select { // clicks in the meantime
 		case <-c.pressed:
 		default:
 		}
@@ -94,7 +94,7 @@ func (c *crowd) comeAndGo() {
 	c.mu.Unlock()
 }
 
-// visit is what one finds at such a workspace.
+// visit is the page of such a workspace.
 func (c *crowd) visit(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "Somebody else's workspace, %s.\n", r.Header.Get("X-Forwarded-Prefix"))
 }

@@ -1,8 +1,8 @@
-// Package demo shows that sockets stay while routes change: two workspaces, in
-// each of which several tabs edit one file, a page that watches all sockets of
-// the gateway, and a button that creates and deletes a hundred other
-// workspaces meanwhile. All of it is served through the gateway, each part by
-// a server of its own behind a route of its own.
+// Package demo shows that sockets stay while routes change. It has two
+// workspaces, in each of which several tabs edit one file, a page that shows all
+// sockets of the gateway, and a button that creates and deletes a hundred other
+// workspaces meanwhile. Each part has a server and a route of its own, and is
+// served through the gateway.
 package demo
 
 import (
@@ -34,15 +34,15 @@ type Demo struct {
 	servers []*process
 }
 
-// The paths at which it is found. Workspaces are one route each.
+// The paths of the demo. Each workspace is a route.
 const (
 	boardPath = "/board"
 	adaPath   = "/webapp-01/ide-ada"
 	gracePath = "/webapp-01/ide-grace"
-	crowdPath = "/webapp-01/ide-" // and a random name
+	crowdPath = "/webapp-01/ide-" // followed by a random name
 )
 
-// Start starts the servers, and puts their routes.
+// Start starts the servers and puts their routes.
 func (d *Demo) Start() error {
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.board.demo, d.crowd.demo = d, d
@@ -98,7 +98,7 @@ func (d *Demo) Start() error {
 	return nil
 }
 
-// idleTimeout ends tunnels that not even a ping crosses any more.
+// idleTimeout ends tunnels that carry not even pings any more.
 const (
 	idleTimeout = 2 * time.Minute
 	pingEvery   = idleTimeout / 6
@@ -111,7 +111,7 @@ func (d *Demo) start(handler http.Handler) (*process, error) {
 	return p, p.start()
 }
 
-// Welcome tells where to look.
+// Welcome logs where to look.
 func (d *Demo) Welcome(w io.Writer, url string) {
 	fmt.Fprintf(w, `
   Routes change, sockets stay. Open
@@ -137,13 +137,13 @@ func (d *Demo) Close() {
 	d.running.Wait()
 }
 
-// TunnelValue is the proxy's: a tunnel is known by its tab.
+// TunnelValue is for the Proxy's hook: it identifies a tunnel by its tab.
 func (d *Demo) TunnelValue(r *http.Request) any {
 	if id := r.URL.Query().Get("tab"); id != "" {
 		return d.board.opens(id)
 	}
-	return nil // none of the demo's
+	return nil // not a tunnel of the demo
 }
 
-// TunnelClosed must be called by the proxy's hook.
+// TunnelClosed must be called by the Proxy's hook.
 func (d *Demo) TunnelClosed(r slipswitch.CloseReport) { d.board.tunnelClosed(r) }

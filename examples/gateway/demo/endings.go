@@ -7,8 +7,8 @@ import (
 	"github.com/slipswitch/slipswitch"
 )
 
-// An ender ends the sockets of one workspace on purpose, in one of several
-// ways, so that one can see how each is reported.
+// An ender ends the sockets of one workspace on purpose, in one of several ways,
+// to show how each is reported.
 type ender struct {
 	demo   *Demo
 	path   string
@@ -17,7 +17,7 @@ type ender struct {
 	mu sync.Mutex // held while the route or the server is gone
 }
 
-// policies are what the route may say about its end.
+// policies are the close policies that the route may have when it is deleted.
 var policies = map[string]slipswitch.ClosePolicy{
 	"keep":  {},
 	"drain": {Close: true, After: time.Second, Window: time.Second, Reason: "the workspace stops"},
@@ -27,8 +27,8 @@ var policies = map[string]slipswitch.ClosePolicy{
 // gone is how long a deleted route, or a killed server, stays away.
 const gone = 4 * time.Second
 
-// end kills the workspace's server, or deletes its route under a policy. A
-// little later either is back.
+// end kills the workspace's server, or deletes its route under a policy. A little
+// later it restores it.
 func (e *ender) end(way string) {
 	policy, ok := policies[way]
 	if !ok && way != "kill" || !e.mu.TryLock() {
@@ -50,7 +50,7 @@ func (e *ender) end(way string) {
 	})
 }
 
-// kill kills the server, and returns what starts it again.
+// kill kills the server, and returns a function that starts it again.
 func (e *ender) kill() (restart func()) {
 	e.server.kill()
 	return func() {
@@ -60,7 +60,7 @@ func (e *ender) kill() (restart func()) {
 	}
 }
 
-// delete deletes the route, and returns what puts it back.
+// delete deletes the route, and returns a function that puts it back.
 func (e *ender) delete(policy slipswitch.ClosePolicy) (restore func()) {
 	key := slipswitch.Key{Path: e.path}
 	entry, ok := e.demo.Router.Table().At(key)

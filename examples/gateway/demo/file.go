@@ -7,11 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// A file is a text that many edit at once. The server orders their edits: one
-// made on the newest version is applied and told to everybody, one made on an
-// older version is dropped, and its author makes it anew on top of what came
-// first. So all have the same text at the same version, whatever the delays,
-// and only the page needs to transform edits (editor.js).
+// A file is a text that many edit at once. The server orders their edits. An edit
+// of the newest version is applied and sent to everybody. An edit of an older
+// version is dropped, and its author makes it again on top of the newer edits. So
+// all have the same text at the same version, whatever the delays, and only the
+// page needs to transform edits (editor.js).
 //
 // Offsets count UTF-16 units, as browsers do.
 type file struct {
@@ -20,9 +20,9 @@ type file struct {
 	version int
 }
 
-// An edit is splices that are made one after the other, all or none.
+// An edit is a list of splices, made one after the other, all or none.
 type edit struct {
-	Version int      `json:"version"` // that it was made on; to tabs, that it has made
+	Version int      `json:"version"` // before the edit; in messages to tabs, after it
 	Splices []splice `json:"splices"`
 }
 
@@ -37,7 +37,7 @@ const maxFile = 32 << 10 // UTF-16 units
 
 var (
 	errStale   = errors.New("made on an older version")
-	errSplice  = errors.New("no splice, or one outside of the text")
+	errSplice  = errors.New("not a splice, or outside the text")
 	errTooLong = errors.New("the text would be too long")
 )
 
@@ -45,7 +45,7 @@ func newFile(name, text string) *file {
 	return &file{name: name, text: utf16.Encode([]rune(text))}
 }
 
-// apply makes the next version.
+// apply applies an edit, and so makes the next version.
 func (f *file) apply(e edit) error {
 	if e.Version != f.version {
 		return errStale
@@ -77,7 +77,7 @@ func splits(text []uint16, at int) bool {
 
 func (f *file) String() string { return string(utf16.Decode(f.text)) }
 
-// moved returns where an offset is once the edit is made.
+// moved returns an offset as it is after the edit.
 func (e edit) moved(at int) int {
 	for _, s := range e.Splices {
 		insert := len(utf16.Encode([]rune(s.Insert)))

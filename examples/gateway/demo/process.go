@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A process stands for one that serves: when it is killed, nobody listens at its
-// address and all its connections are reset, until it is started again.
+// A process acts like a server process: when it is killed, nothing listens at its
+// address, and all its connections are reset, until it is started again.
 type process struct {
 	demo    *Demo
 	handler http.Handler
@@ -35,7 +35,7 @@ func (c *processConn) Close() error {
 	return c.TCPConn.Close()
 }
 
-// start lets it listen and serve.
+// start starts it.
 func (p *process) start() error {
 	address := p.address
 	if address == "" {
@@ -54,7 +54,7 @@ func (p *process) start() error {
 	p.address, p.serve, p.conns = listener.Addr().String(), server, make(map[*processConn]struct{})
 	p.mu.Unlock()
 	if p.demo.ctx.Err() != nil {
-		server.Close() // the demo's end may have missed this one
+		server.Close() // the demo may have ended without seeing this server
 	}
 	p.demo.running.Go(func() {
 		if err := server.Serve(processListener{listener, p}); !errors.Is(err, http.ErrServerClosed) {
@@ -64,7 +64,7 @@ func (p *process) start() error {
 	return nil
 }
 
-// processListener notes the connections it accepts.
+// A processListener keeps the connections that it accepts.
 type processListener struct {
 	net.Listener
 	of *process
@@ -82,13 +82,13 @@ func (l processListener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// kill ends it without a word to anybody.
+// kill ends it without a Close frame.
 func (p *process) kill() {
 	p.mu.Lock()
 	conns := slices.Collect(maps.Keys(p.conns))
 	p.mu.Unlock()
 	for _, c := range conns {
-		c.SetLinger(0) // so that its end is a reset
+		c.SetLinger(0) // so that closing resets the connection
 	}
 	p.close()
 	for _, c := range conns {
@@ -96,7 +96,7 @@ func (p *process) kill() {
 	}
 }
 
-// close ends it; its sockets end with the demo's context.
+// close ends it. Its sockets end with the context of the demo.
 func (p *process) close() {
 	p.mu.Lock()
 	server := p.serve

@@ -10,19 +10,19 @@ import (
 	"github.com/slipswitch/slipswitch"
 )
 
-// Rules are routes that say how to find an upstream, not which: a workspace
-// that sleeps until somebody looks, and one route for all services, whose names
+// Rules are routes whose upstream follows from the request: a workspace that
+// sleeps until somebody visits it, and one route for all services, whose names
 // are in the path.
 type rules struct {
-	services string // where all of them are, in this demo
+	services string // the address of all of them, in this demo
 
 	asleep string // the sleeping workspace's upstream
 
 	mu    sync.Mutex
-	wakes time.Time // when that is awake; zero: nobody has looked
+	wakes time.Time // when the upstream is awake; zero: nobody has visited it
 }
 
-// wakeTime is how long a workspace that sleeps takes to wake.
+// wakeTime is how long the sleeping workspace takes to wake.
 const wakeTime = 3 * time.Second
 
 const (
@@ -33,13 +33,13 @@ const (
 func (x *rules) routes() []slipswitch.Route {
 	return []slipswitch.Route{
 		{Path: alanPath, StripPath: true, Resolve: true, IdleTimeout: idleTimeout, Labels: map[string]string{"demo": "sleeper"}},
-		// Without Resolve the names would be looked up: {1} alone only because
-		// of the list, which here is everything.
+		// Without Resolve the names would be looked up, and {1} alone would be
+		// allowed only because of the list, which here is everything.
 		{Path: servicePath, StripPath: true, Resolve: true, Upstreams: slipswitch.To("http://{1:*}"), Labels: map[string]string{"demo": "service"}},
 	}
 }
 
-// Resolve is the proxy's: Resolver.Resolve.
+// Resolve is for Resolver.Resolve of the Proxy.
 func (d *Demo) Resolve(_ context.Context, m slipswitch.Match) (slipswitch.Upstream, error) {
 	x := &d.rules
 	switch demo, _ := m.Label("demo"); demo {
@@ -51,7 +51,7 @@ func (d *Demo) Resolve(_ context.Context, m slipswitch.Match) (slipswitch.Upstre
 	return slipswitch.Upstream{}, slipswitch.ErrNotFound
 }
 
-// wake begins to wake the workspace, which takes a while.
+// wake starts to wake the workspace, which takes a while.
 func (x *rules) wake() (slipswitch.Upstream, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -66,7 +66,7 @@ func (x *rules) wake() (slipswitch.Upstream, error) {
 	return slipswitch.Upstream{URL: x.asleep}, nil
 }
 
-// visitService is what one finds at a service.
+// visitService is the page of a service.
 func visitService(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "The service at %s, asked for %s.\n", r.Header.Get("X-Forwarded-Prefix"), r.URL.Path)
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// A tab is one socket of one page. What is sent to it waits in a queue, so
-// that a slow one holds up nobody.
+// A tab is one socket of one page. Messages to it wait in a queue, so that a slow
+// tab delays no other.
 type tab struct {
 	person person // its caret is guarded by the workspace
 	queue  chan []byte
@@ -25,19 +25,19 @@ type room interface {
 	receive(*tab, received) error
 }
 
-// A received message is an edit or a caret for the workspace, or a press of
-// a button.
+// A received message is an edit or a caret for the workspace, or a click on a
+// button.
 type received struct {
 	Type string `json:"type"`
 	edit
 	Caret int    `json:"caret"`
-	Way   string `json:"way"` // in which sockets are to be ended
+	Way   string `json:"way"` // how to end sockets
 }
 
 const maxQueue = 1024 // messages
 
-// serveSocket runs a tab from its handshake to its end. It is told what the
-// board knows, whatever room it is in.
+// serveSocket runs a tab from its handshake to its end. In any room, the tab gets
+// the state of the board.
 func serveSocket(w http.ResponseWriter, r *http.Request, b *board, in room) {
 	conn, err := websocket.Accept(w, r, nil)
 	if err != nil {
@@ -68,8 +68,7 @@ func serveSocket(w http.ResponseWriter, r *http.Request, b *board, in room) {
 	}
 }
 
-// read handles the tab's messages until its socket ends, or one is not as it
-// must be.
+// read handles the messages of the tab until its socket ends, or one is invalid.
 func (t *tab) read(ctx context.Context, conn *websocket.Conn, b *board, in room) error {
 	for {
 		_, encoded, err := conn.Read(ctx)
@@ -94,7 +93,7 @@ func (t *tab) read(ctx context.Context, conn *websocket.Conn, b *board, in room)
 	}
 }
 
-// write sends what is queued, and pings.
+// write sends queued messages, and pings.
 func (t *tab) write(ctx context.Context, conn *websocket.Conn) {
 	ping := time.NewTicker(pingEvery)
 	defer ping.Stop()
@@ -116,7 +115,7 @@ func (t *tab) write(ctx context.Context, conn *websocket.Conn) {
 
 func (t *tab) send(message any) { t.sendEncoded(encode(message)) }
 
-// sendEncoded ends a tab that does not keep up. It comes back with the whole
+// sendEncoded ends a tab that does not keep up. It reconnects, and gets the whole
 // text.
 func (t *tab) sendEncoded(message []byte) {
 	select {
@@ -129,7 +128,7 @@ func (t *tab) sendEncoded(message []byte) {
 func encode(message any) []byte {
 	encoded, err := json.Marshal(message)
 	if err != nil {
-		panic(err) // a plain struct always can be
+		panic(err) // a plain struct can always be encoded
 	}
 	return encoded
 }

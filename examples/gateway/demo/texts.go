@@ -1,6 +1,6 @@
 package demo
 
-// hello and embedding are what stands in the workspaces' files at first.
+// hello and embedding are the initial texts of the workspaces.
 
 func hello() *file {
 	return newFile("hello.go", `package main

@@ -6,12 +6,12 @@ import (
 	"sync"
 )
 
-// A workspace is one file, and the tabs that edit it.
+// A workspace is a file, and the tabs that edit it.
 type workspace struct {
 	board *board
 	path  string
 
-	mu   sync.Mutex // serialises edits, so that all tabs are told them in one order
+	mu   sync.Mutex // serialises edits, so that all tabs get them in the same order
 	file *file
 	tabs map[*tab]struct{}
 }
@@ -27,7 +27,7 @@ func (w *workspace) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// A person is a tab as the others in its workspace see it.
+// A person is a tab as other tabs in its workspace see it.
 type person struct {
 	Tab   string `json:"tab"`
 	Name  string `json:"name"`
@@ -35,17 +35,17 @@ type person struct {
 	Caret int    `json:"caret"` // offset in the file
 }
 
-// The messages to tabs; board.go has the one that all pages get.
+// The messages to tabs. board.go has the one that all pages get.
 type (
 	helloMessage struct {
-		Type    string   `json:"type"` // "hello": the first
-		Name    string   `json:"name"` // the tab's own
+		Type    string   `json:"type"` // "hello", the first message
+		Name    string   `json:"name"` // of the tab
 		Text    string   `json:"text"`
 		Version int      `json:"version"`
 		People  []person `json:"people"`
 	}
 	peopleMessage struct {
-		Type   string   `json:"type"` // "people": somebody has come or gone
+		Type   string   `json:"type"` // "people": a tab has come or gone
 		People []person `json:"people"`
 	}
 	editMessage struct {
@@ -77,7 +77,7 @@ func (w *workspace) leave(t *tab) {
 	w.tell(peopleMessage{"people", w.people()})
 }
 
-// receive handles a message of a tab; an error ends its socket.
+// receive handles a message of a tab. An error ends its socket.
 func (w *workspace) receive(t *tab, m received) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -85,7 +85,7 @@ func (w *workspace) receive(t *tab, m received) error {
 	case "edit":
 		err := w.file.apply(m.edit)
 		if errors.Is(err, errStale) {
-			return nil // the tab is about to read what was first, and will make it anew
+			return nil // the tab will get the newer edits, and make its own again
 		}
 		if err != nil {
 			return err
