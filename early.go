@@ -135,7 +135,7 @@ type earlyWriter struct {
 // nil if the connection can be kept in any case, the wrapper if there is no body.
 func (p *Proxy) early(w http.ResponseWriter, r *http.Request) (*earlyWriter, *clientBody) {
 	var body *clientBody
-	if r.Body != nil && r.Body != http.NoBody {
+	if r.ContentLength != 0 && r.Body != nil { // a server may give a request without a body one to read
 		body = &clientBody{ReadCloser: r.Body}
 	}
 	e := &earlyWriter{ResponseWriter: w, proxy: p, request: r, controller: http.NewResponseController(w), body: body,

@@ -436,6 +436,7 @@ func TestSyncActivityOfAClockAhead(t *testing.T) {
 		e.Use()
 		used := time.Now()
 		time.Sleep(2 * time.Minute)
+		synctest.Wait()
 		if n := len(source.touched); n != 1 || !source.touched[0].At.Equal(used) {
 			t.Errorf("written: %v; want one use, at %v", source.touched, used)
 		}

@@ -153,7 +153,7 @@ func TestData(t *testing.T) {
 func TestREST(t *testing.T) {
 	one := echo(t, "one")
 	c := start(t, "slipswitch {\n name a\n}\nslipswitch {\n name b\n}")
-	if status, body := c.rest("POST", "/slipswitch/a/api/routes/x%2Fy", `{"target": "http://`+one+`"}`); status != 201 {
+	if status, body := c.rest("PUT", "/slipswitch/a/v1/route?path=/x%252Fy", `{"upstreams": ["http://`+one+`"]}`); status != 201 {
 		t.Fatalf("got %d %s; want 201", status, body)
 	}
 	if status, body := c.rest("GET", "/slipswitch/a/v1/routes", ""); status != 200 || !strings.Contains(body, `"/x%2Fy"`) {

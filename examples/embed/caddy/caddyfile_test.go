@@ -67,7 +67,7 @@ func TestInvalidCaddyfile(t *testing.T) {
 		"slipswitch {\n route\n}":                                      "wrong argument count",
 		"slipswitch {\n route ide-7 a:1\n}":                            `route "ide-7" must be a path`,
 		"slipswitch {\n route /a a:1 {\n stripPaths\n}\n}":             "stripPaths",
-		"slipswitch {\n route /a a:1 {\n idle_timeout soon\n}\n}":      `duration "soon" must be`,
+		"slipswitch {\n route /a a:1 {\n idle_timeout soon\n}\n}":      `must be a duration such as`,
 		"slipswitch {\n route /a a:1 {\n strip_path\n stripPath\n}\n}": "twice",
 		"slipswitch {\n trusted_proxies\n}":                            "wrong argument count",
 		"slipswitch {\n data\n}":                                       "wrong argument count",
