@@ -27,7 +27,7 @@ const (
 	HowTimeout    How = "timeout"     // the gateway's, which Why names; or the kernel's: a side is unreachable
 	HowWriteError How = "write error" // the connection of a side failed; Errno says how
 	HowCloseFrame How = "close frame" // a side sent a WebSocket Close frame
-	HowPolicy     How = "policy"      // the gateway closed it on purpose; Why says on which
+	HowPolicy     How = "policy"      // the gateway closed it on purpose, which Why names
 )
 
 // Why is the gateway's reason for ending a tunnel. WhyLinger is also that of a
@@ -83,7 +83,7 @@ type CloseReport struct {
 	OpenVersion  uint64 `json:"openVersion"`  // of the table when it was opened
 	CloseVersion uint64 `json:"closeVersion"` // and when it had ended
 
-	Value any `json:"-"` // Tunnel.Value
+	Value any `json:"-"` // Tunnel.Value; nil in Proxy.CloseReports, and so in the REST API
 }
 
 // A TableChange is a change to a table that ended tunnels, by a [ClosePolicy].
@@ -174,12 +174,21 @@ func (r CloseReport) LogValue() slog.Value {
 		slog.Uint64("livedThrough", r.CloseVersion-r.OpenVersion))...)
 }
 
-// append appends what is known of a change to a log's attributes.
+// append appends the fields of a change that are set.
 func (c *TableChange) append(attrs []slog.Attr) []slog.Attr {
 	if c == nil {
 		return attrs
 	}
-	return append(attrs, slog.String("changeOwner", c.Owner), slog.String("changeOrigin", c.Origin), slog.Uint64("changeVersion", c.Version))
+	if c.Owner != "" {
+		attrs = append(attrs, slog.String("changeOwner", c.Owner))
+	}
+	if c.Origin != "" {
+		attrs = append(attrs, slog.String("changeOrigin", c.Origin))
+	}
+	if c.Version != 0 {
+		attrs = append(attrs, slog.Uint64("changeVersion", c.Version))
+	}
+	return attrs
 }
 
 // reports hands reports and bursts to the hooks, in order, from one goroutine

@@ -278,3 +278,26 @@ func BenchmarkReport(b *testing.B) {
 		<-done
 	}
 }
+
+func TestLogLeavesOutEmptyFieldsOfAChange(t *testing.T) {
+	for _, test := range []struct {
+		change *slipswitch.TableChange
+		want   string
+	}{
+		{nil, ""},
+		{&slipswitch.TableChange{Origin: "ada", Version: 3}, "changeOrigin=ada changeVersion=3"},
+		{&slipswitch.TableChange{Owner: "team", Version: 3}, "changeOwner=team changeVersion=3"},
+		{&slipswitch.TableChange{Owner: "team", Origin: "ada"}, "changeOwner=team changeOrigin=ada"},
+	} {
+		report := slipswitch.CloseReport{By: slipswitch.ByGateway, How: slipswitch.HowPolicy, Change: test.change}
+		var got []string
+		for _, attr := range report.LogValue().Group() {
+			if strings.HasPrefix(attr.Key, "change") {
+				got = append(got, attr.String())
+			}
+		}
+		if got := strings.Join(got, " "); got != test.want {
+			t.Errorf("%+v: got %q; want %q", test.change, got, test.want)
+		}
+	}
+}
