@@ -17,6 +17,10 @@
 //	proxy := &slipswitch.Proxy{Router: &router}
 //	http.ListenAndServe(":8080", proxy)
 //
+// Package admin is a REST API for routes, open tunnels and close reports, as an
+// http.Handler. Package store and the packages below it keep routes in files, in a
+// database or in etcd.
+//
 // # Precedence of routes
 //
 // A route is for a host and a path. Its host is

@@ -106,7 +106,9 @@
 // requests count for routes: see /v1/routes?upstream=10.0.0.7:8080. Parameters: limit, after, upstream.
 //
 // /v1/closes answers {"closes":[…], "bursts":[…]}, the newest first: of the last
-// 1000 reports at most limit, and the last 100 bursts. Parameters: limit, host,
+// 1000 reports at most limit, and the last 100 bursts. Each report is a
+// slipswitch.CloseReport, whose by, how and why say which side closed the socket,
+// how and why; its tunnel is the id that /v1/tunnels had. Parameters: limit, host,
 // path, upstream, client, peer, by, why. They do not select bursts.
 //
 // # configurable-http-proxy
