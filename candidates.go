@@ -10,22 +10,22 @@ import (
 	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
-// Candidates are the upstreams that one request may be led to, and what it holds of
-// the one that was chosen. As a balance.Set they are what is chosen from.
+// Candidates are the targets that one request may go to, and the lease on the one
+// that was chosen last. They implement balance.Set.
 type candidates struct {
 	proxy   *Proxy
 	route   *Route
 	targets []target
 	sticky  int // the target that the client's cookie names, or -1
 	picker  balance.Picker
-	target  *target        // the one that was chosen last; nil: none yet
-	lease   *balance.Lease // of it; nil: there is no other
+	target  *target        // the one that was chosen last; nil means none yet
+	lease   *balance.Lease // on that; nil if there is only one target
 }
 
-// candidates returns where a request may go: to what the Resolver says, or to the
-// route's own upstreams, with what their templates capture. They come in the order
-// in which to try them: the one of the client's cookie, then the less loaded, those
-// that are ejected last. The lease must be ended.
+// candidates returns the targets of a request: the upstream that the Resolver
+// returns, or the route's own ones with their templates expanded. next returns them
+// in the order in which to try them: first the one of the client's cookie, then the
+// less loaded ones, at last the ejected ones. The caller must end the lease.
 func (p *Proxy) candidates(ctx context.Context, x *exchange, header http.Header) (*candidates, error) {
 	targets, err := p.targets(ctx, x.match)
 	if err != nil {
@@ -57,6 +57,7 @@ func (c *candidates) MaxWeight() (most int) {
 	return most
 }
 
+// Healthy reports whether a candidate passes its route's health check.
 func (c *candidates) Healthy(i int) bool {
 	_, err := c.proxy.verdict(c.route, &c.targets[i])
 	return err == nil
@@ -81,14 +82,14 @@ func (c *candidates) next() bool {
 	return true
 }
 
-// try calls attempt with one candidate after another until it does something
-// else than fail to connect. A connection that failed has carried nothing, so
-// the next may be tried whatever the request.
+// try calls attempt with one candidate after another, until it connects or fails
+// in another way. No byte of the request was sent if connecting has failed, so even
+// one that is not idempotent may go to the next candidate.
 func try[T any](c *candidates, attempt func(*target) (T, error)) (result T, err error) {
 	for c.next() {
 		result, err = attempt(c.target)
 		if _, ours := errors.AsType[*Error](err); ours {
-			break // our own limits, which say nothing of the upstream
+			break // one of our own limits, which is no failure of the upstream
 		}
 		failed, ok := errors.AsType[*dial.Error](err)
 		if !ok {

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// What is wrong with a field is said by one type, whoever finds it: UnmarshalJSON,
-// a key's Canonical, or Put. encoding/json says it in Go's words, and only of the
-// first field: so what it refuses is gone through again by the types of the
-// fields, which know what would be right.
+// UnmarshalJSON, Key.Canonical and Txn.Put all report an invalid field by one type.
+// encoding/json reports only the first one, in terms of Go. So if it refuses JSON,
+// an explainer goes through the JSON once more, along the types of the fields, and
+// reports each field that does not fit.
 
 // A FieldError says what is wrong with one field of a route or key.
 type FieldError struct {
@@ -52,7 +52,8 @@ func joinErrors(errs []error) string {
 
 const maxFieldErrors = 16
 
-// unmarshalStrict reads JSON into a view of a what. Its error is FieldErrors.
+// unmarshalStrict reads JSON into a view. Errors of no field name what as the field.
+// The error is FieldErrors.
 func unmarshalStrict(data []byte, view any, what string) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
@@ -83,7 +84,7 @@ func unmarshalStrict(data []byte, view any, what string) error {
 	return x.errs
 }
 
-// An explainer goes through valid JSON and collects what does not fit.
+// An explainer goes through valid JSON and collects the values that do not fit.
 type explainer struct{ errs FieldErrors }
 
 func (x *explainer) wrong(path string, data []byte, want string) {
@@ -92,7 +93,7 @@ func (x *explainer) wrong(path string, data []byte, want string) {
 	}
 }
 
-// excerpt returns the beginning of JSON, to be shown.
+// excerpt returns the beginning of JSON, for an error.
 func excerpt(data []byte) string {
 	data = bytes.TrimSpace(data)
 	if len(data) <= 64 {
@@ -101,14 +102,14 @@ func excerpt(data []byte) string {
 	return strings.ToValidUTF8(string(data[:61]), "") + "…"
 }
 
-// views are the types that read their JSON by another.
+// views maps types to the types by which they read their JSON.
 var views = map[reflect.Type]reflect.Type{
 	reflect.TypeFor[Route]():       reflect.TypeFor[routeJSON](),
 	reflect.TypeFor[Check]():       reflect.TypeFor[checkJSON](),
 	reflect.TypeFor[ClosePolicy](): reflect.TypeFor[closePolicyJSON](),
 }
 
-// value checks a value for a type. Null is right for all: nothing is said.
+// value checks a value for a type. Null fits every type: the field stays as it is.
 func (x *explainer) value(path string, data []byte, t reflect.Type) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()

@@ -68,8 +68,8 @@ func ClientFrom(ctx context.Context) (Client, bool) {
 	return x.client, true
 }
 
-// read reads the client of a request. It returns the nodes from the client on,
-// as far as the peer has said any, and whether the peer is trusted.
+// read reads the client of a request. It returns whether the peer is trusted and, if
+// it has named any, the nodes from the client on.
 func (c *Client) read(p *Proxy, r *http.Request) (nodes []forwarded.Node, trusted bool) {
 	c.Peer = peerAddr(r.RemoteAddr)
 	c.Scheme = "http"
@@ -109,8 +109,8 @@ func (c *Client) read(p *Proxy, r *http.Request) (nodes []forwarded.Node, truste
 	return said.Nodes, trusted
 }
 
-// setForwarded says who asks, and for what, in all fields that say so: none of
-// them contradicts another.
+// setForwarded sets all fields that tell upstreams who the client is and what it
+// asked for, so that none contradicts another.
 func (c *Client) setForwarded(r *http.Request, match Match, nodes []forwarded.Node) {
 	values := make([]string, 0, 7) // one allocation for all
 	set := func(name, value string) {
@@ -156,8 +156,8 @@ func (c *Client) setForwarded(r *http.Request, match Match, nodes []forwarded.No
 	}
 }
 
-// setAliases has the other names of the scheme say the same, if a trusted proxy
-// has sent any.
+// setAliases sets the other fields for the scheme to the same value, if a trusted
+// proxy has sent any.
 func (c *Client) setAliases(header http.Header) {
 	for _, name := range [...]string{"X-Scheme", "X-Url-Scheme", "X-Forwarded-Scheme", "X-Forwarded-Protocol"} {
 		if header[name] != nil {
@@ -196,8 +196,8 @@ func peerAddr(remote string) netip.Addr {
 	return addr.Unmap().WithZone("")
 }
 
-// isUnix reports whether a request came by a Unix socket: not by its RemoteAddr,
-// which is what the peer has bound its end to.
+// isUnix reports whether a request came by a Unix socket. It does not look at
+// RemoteAddr, which the peer chooses by binding its end.
 func isUnix(r *http.Request) bool {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	return local != nil && local.Network() == "unix"
@@ -239,10 +239,10 @@ func usualPort(scheme string) string {
 	return "80"
 }
 
-// isOrigin reports whether a handshake with these Origin fields is one of a page
-// of the client's own host, or of no page. Origins are compared as RFC 6454 has
-// it, but for the scheme: TLS may end at a proxy that is not trusted, so a page
-// may be https where the client seems to be http.
+// isOrigin reports whether a handshake with these Origin fields is from a page of the
+// host that the client asked for, or from no page. Origins are compared as in RFC
+// 6454, except for the scheme: TLS may end at a proxy that is not trusted, so a page
+// may be https though the client seems to use http.
 func (c *Client) isOrigin(fields []string) bool {
 	if fields == nil {
 		return true

@@ -12,14 +12,14 @@ import (
 type hits struct {
 	mu     sync.Mutex
 	counts map[string]uint64
-	told   map[string]time.Time // when the log was last told of it
+	told   map[string]time.Time // when each was last logged
 }
 
-// tellEvery is how often the log is told of one limit: whoever runs into it
-// decides how often that happens.
+// tellEvery is the least time between two log records for one limit: clients decide
+// how often they reach it.
 const tellEvery = 10 * time.Second
 
-// note counts one, and reports whether to log it.
+// note counts one refusal by a limit, and reports whether to log it.
 func (h *hits) note(limit string) (tell bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -55,7 +55,7 @@ func (p *Proxy) LimitsHit() map[string]uint64 {
 	return maps.Clone(p.hits.counts)
 }
 
-// A limitError is Error.Err of what is refused by a limit.
+// A limitError is the Error.Err of a request that a limit refuses.
 type limitError struct {
 	limit string // its name in LimitsHit
 	tell  bool   // whether to log it
@@ -63,13 +63,13 @@ type limitError struct {
 
 func (e *limitError) Error() string { return "the limit " + e.limit + " is reached" }
 
-// isUntold reports whether an error is about a limit that the log knows of.
+// isUntold reports whether an error is about a limit that was logged just now.
 func isUntold(err error) bool {
 	e, ok := errors.AsType[*limitError](err)
 	return ok && !e.tell
 }
 
-// overLimit counts a hit, and returns the answer to it.
+// overLimit counts a refusal by a limit, and returns its 503.
 func (p *Proxy) overLimit(limit, reason string, retry time.Duration) *Error {
 	return &Error{Status: http.StatusServiceUnavailable, Reason: reason, RetryAfter: retry,
 		Err: &limitError{limit, p.hits.note(limit)}}

@@ -10,22 +10,22 @@ import (
 
 // A leaf is a route as a table holds it. It is immutable.
 //
-// A table may hold a million, most of which differ in their paths, upstreams and
-// labels only. So a leaf shares with others what it has in common with them, and
-// becomes a Route again for those who ask for one.
+// A table may hold a million routes, most of which differ only in their paths,
+// upstreams and labels. So leaves share what they have in common. route puts the
+// Route together again.
 type leaf struct {
 	key       string // in the tree
 	place     *place
 	options   *options
 	upstreams *upstreams
 	labels    *labels
-	extra     *extra // mostly nil
+	extra     *extra // nil for most routes
 	version   uint64 // of the table in which it first stood
 	shadowed  *leaf  // the next owner's route for this key, which follows this one
 }
 
-// options are all that a route says but its key, upstreams, labels and meta,
-// which are zero here, and whose it is.
+// options are the owner of a route, and all its fields but the key, upstreams, labels
+// and meta, which are zero here.
 type options struct {
 	Route
 	owner string
@@ -40,9 +40,9 @@ type labels []label // in the order of their names
 
 type label struct{ name, value string }
 
-// extra is what few routes have.
+// extra holds what few routes have.
 type extra struct {
-	path string // as it was put, if the key does not tell
+	path string // as it was put, if that differs from the tree key's
 	meta json.RawMessage
 }
 
@@ -70,8 +70,8 @@ func (r *Router) newLeaf(key string, kept Key, route *Route, owner string, targe
 	return l
 }
 
-// recent are the last few sets of each kind that differed: routes that are
-// alike mostly come together, or are of a few kinds.
+// recent are the last few different sets of each kind, for leaves to share. Similar
+// routes are mostly put together, or are of a few kinds.
 type recent struct {
 	options   shelf[options]
 	upstreams shelf[upstreams]

@@ -68,13 +68,13 @@ type Limits struct {
 	SpareDescriptors int
 }
 
-// A seat is what a request, or a tunnel, takes of the limits.
+// A seat is what a request or a tunnel counts for: a place and a client.
 type seat struct {
 	place  string
 	client clientKey
 }
 
-// A clientKey is what clients are told apart by.
+// A clientKey identifies a client.
 type clientKey struct {
 	network netip.Prefix
 	id      string // if there is no address
@@ -95,11 +95,11 @@ func (x *exchange) seat() seat {
 	return at
 }
 
-// seats are what is taken of a Proxy's limits.
+// seats counts the seats that are taken, against a Proxy's limits.
 type seats struct {
 	mu                            sync.Mutex
 	requests, tunnels, handshakes tally
-	last                          func() // called when no request is in progress; nil: none
+	last                          func() // called when no request is in progress; nil means none
 }
 
 func (s *seats) endUnused() {
@@ -112,14 +112,14 @@ func (s *seats) endUnused() {
 type tally struct {
 	name, reason              string
 	retry                     time.Duration
-	most, perPlace, perClient int // 0 or less: no limit
+	most, perPlace, perClient int // zero or less means no limit
 
 	all     int
 	places  map[string]int // nil unless there is a limit
 	clients map[clientKey]int
 }
 
-// init sets the limits. With the descriptors that there are now.
+// init sets the limits. Their defaults follow the process's descriptor limit.
 func (s *seats) init(l *Limits) {
 	requests := tally{name: "requests", reason: "too many requests", retry: time.Second, most: l.requests()}
 	requests.perPlace = cmp.Or(l.RequestsPerRoute, max(requests.most/2, min(requests.most, 1)))
@@ -133,7 +133,7 @@ func (s *seats) init(l *Limits) {
 
 const maxRequests = 16 << 10
 
-// requests returns how many there may be in progress.
+// requests returns the limit on requests in progress.
 func (l *Limits) requests() int {
 	all, ok := descriptor.Limit()
 	switch {
@@ -145,7 +145,7 @@ func (l *Limits) requests() int {
 	return min(maxRequests, max(1, (all-descriptor.Reserve(l.SpareDescriptors, all))/2))
 }
 
-// over returns the name of the limit that leaves no room for one more, or "".
+// over returns the name of the limit that one more would exceed, or "".
 func (t *tally) over(at seat) string {
 	switch {
 	case t.most > 0 && t.all >= t.most:
@@ -168,7 +168,8 @@ func (t *tally) add(at seat, n int) {
 	}
 }
 
-// take takes a seat of each of some kinds, or returns why there is none.
+// take takes a seat of each kind, or none of them and returns the 503 of the limit
+// that is reached.
 func (p *Proxy) take(at seat, kinds ...*tally) error {
 	p.seats.mu.Lock()
 	defer p.seats.mu.Unlock()
@@ -247,8 +248,8 @@ func (g *gate) Accept() (net.Conn, error) {
 
 const away = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nConnection: close\r\nContent-Length: 0\r\nProxy-Status: slipswitch; error=connection_limit_reached\r\n\r\n"
 
-// turnAway answers and closes a connection. What comes is read, since closing
-// with unread input would take the answer back.
+// turnAway answers and closes a connection. It reads the input first: closing with
+// unread input resets the connection, and the client may lose the answer.
 func turnAway(conn net.Conn) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(time.Second))
@@ -256,7 +257,7 @@ func turnAway(conn net.Conn) {
 	if n, _ := conn.Read(first[:]); n == 0 {
 		return
 	}
-	if first[0] >= 'A' && first[0] <= 'Z' { // else TLS: there is no polite word for that
+	if first[0] >= 'A' && first[0] <= 'Z' { // else TLS, which cannot be answered without a handshake
 		io.WriteString(conn, away)
 	}
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
@@ -265,7 +266,8 @@ func turnAway(conn net.Conn) {
 	io.Copy(io.Discard, io.LimitReader(conn, 64<<10))
 }
 
-// spare refuses a connection to an upstream that has taken a spare descriptor.
+// spare returns a 503 if a new connection to an upstream has a descriptor of those
+// to be kept free.
 func (p *Proxy) spare(conn net.Conn) error {
 	if !descriptor.Reserved(conn, p.Limits.SpareDescriptors) {
 		return nil
@@ -274,7 +276,7 @@ func (p *Proxy) spare(conn net.Conn) error {
 	return p.overLimit("descriptors", "too many connections", 10*time.Second)
 }
 
-// pipes returns the engine's limit.
+// pipes returns the limit on the engine's pipes.
 func (l *Limits) pipes() int {
 	most := 64
 	if all, ok := descriptor.Limit(); ok {

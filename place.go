@@ -8,19 +8,19 @@ import (
 	"github.com/slipswitch/slipswitch/internal/splice"
 )
 
-// A place is what outlives a Route at one key: its activity and its open
-// tunnels. Routes come and go at it, and a tunnel that was opened before its
-// route was deleted counts for the one that is put there later.
+// A place is the state of one key that outlives its routes: activity and open
+// tunnels. A tunnel counts for the route that stands at its place now, even if
+// another one opened it.
 //
 // Router.mu is locked before place.mu.
 type place struct {
 	key    string
 	active atomic.Int64         // unix nanoseconds of the last activity
-	leaf   atomic.Pointer[leaf] // what stands here now; nil: nothing
+	leaf   atomic.Pointer[leaf] // the one that stands here now; nil means none
 
 	mu       sync.Mutex
 	tunnels  map[*Tunnel]struct{}
-	deletion *scheduledClose // by the OnDelete of the route that was deleted here last; nil: none
+	deletion *scheduledClose // by the OnDelete of the route that was deleted here last; nil means none
 }
 
 // use notes activity.
@@ -34,12 +34,12 @@ func (p *place) use(now time.Time) {
 	}
 }
 
-// lastActive returns the last activity, that of open tunnels included. What a
-// clock that was ahead has noted is no later than now, and from then on ages.
+// lastActive returns the last activity, including that of open tunnels. A time in
+// the future, which a clock that was ahead has noted, becomes now.
 func (p *place) lastActive() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	noted := p.active.Load() // not before the lock: the last of a tunnel counts here before it leaves
+	noted := p.active.Load() // under the lock: a tunnel notes its last activity here before it leaves
 	if now := time.Now(); noted > now.Add(time.Second).UnixNano() {
 		p.active.CompareAndSwap(noted, now.UnixNano())
 		noted = now.UnixNano()
@@ -57,8 +57,8 @@ func (p *place) openTunnels() int {
 	return len(p.tunnels)
 }
 
-// follow lets another leaf, or with nil none, stand here, and reports whether
-// tunnels are open. Only Router.publish calls it.
+// follow replaces the leaf that stands here, by none if to is nil. It reports
+// whether tunnels are open. Only Router.publish calls it.
 func (p *place) follow(to *leaf, change TableChange) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -78,8 +78,8 @@ func (p *place) follow(to *leaf, change TableChange) bool {
 	return len(p.tunnels) > 0
 }
 
-// enter adds a tunnel that l has opened, and returns the place that it is at:
-// another one if the route was deleted and put again since the lookup.
+// enter adds a tunnel that l has opened, and returns its place. That is not l's if
+// the route was deleted and put again after the lookup.
 func (l *leaf) enter(r *Router, t *Tunnel) *place {
 	p := l.place
 	if p.add(t, l, false) {
@@ -98,8 +98,8 @@ func (l *leaf) enter(r *Router, t *Tunnel) *place {
 	return p
 }
 
-// add adds a tunnel if the place is in use, or anyway. What has changed since l
-// opened it changes for it now.
+// add adds a tunnel if the place is in use, or if anyway is set. It applies to the
+// tunnel what has changed since l opened it.
 func (p *place) add(t *Tunnel, l *leaf, anyway bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -124,8 +124,8 @@ func (p *place) add(t *Tunnel, l *leaf, anyway bool) bool {
 	return true
 }
 
-// follow gives an open tunnel what it takes over of the route that stands at
-// its place now, instead of from, which may be nil.
+// follow applies to an open tunnel the settings that it takes over from the route
+// at its place, which has replaced from. from may be nil.
 func (t *Tunnel) follow(from, to *leaf) {
 	if from == nil || from.options.IdleTimeout != to.options.IdleTimeout {
 		t.do(func(pair *splice.Pair) { pair.SetIdleTimeout(to.options.IdleTimeout) })

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// reauthorizeWait is how long Proxy.Reauthorize may take.
+// reauthorizeWait bounds one call of Proxy.Reauthorize.
 const reauthorizeWait = 10 * time.Second
 
 func (p *Proxy) reauthorizeEvery() time.Duration {
@@ -16,14 +16,14 @@ func (p *Proxy) reauthorizeEvery() time.Duration {
 	return 5 * time.Minute
 }
 
-// reauthorizeLater has the tunnel asked about for the first time: not together
-// with those that were opened together with it.
+// reauthorizeLater schedules the first call for a tunnel. Its time is random, so
+// that tunnels that were opened together are not asked about together.
 func (t *Tunnel) reauthorizeLater() {
 	every := t.proxy.reauthorizeEvery()
 	t.reauthorizeIn(every - rand.N(every/2+1))
 }
 
-// reauthorizeIn has the tunnel asked about after a time, if it is there by then.
+// reauthorizeIn schedules the next call, unless the tunnel has ended.
 func (t *Tunnel) reauthorizeIn(d time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -32,7 +32,7 @@ func (t *Tunnel) reauthorizeIn(d time.Duration) {
 	}
 }
 
-// reauthorize asks whether the tunnel may stay.
+// reauthorize closes the tunnel if it may not stay, or else schedules the next call.
 func (t *Tunnel) reauthorize() {
 	if t.hasEnded() {
 		return
@@ -56,7 +56,7 @@ func (t *Tunnel) reauthorize() {
 	t.reauthorizeIn(every - every/20 + rand.N(every/10+1))
 }
 
-// ask has a goroutine of its own, since the hook may hang or panic.
+// ask calls the hook. It runs on a goroutine of its own, since the hook may hang.
 func (t *Tunnel) ask(ctx context.Context, answer chan<- error) {
 	defer func() {
 		if failed := recover(); failed != nil {

@@ -15,8 +15,8 @@ import (
 )
 
 // Errors that a Resolver may return. Either may be wrapped, for example in an
-// [*Error] that tells the client more; what that leaves zero is as usual. Any
-// other error is answered with 502.
+// [*Error] that tells the client more; the fields that it leaves zero get their
+// usual values. Any other error is answered with 502.
 var (
 	// ErrNotFound is answered with 404.
 	ErrNotFound = errors.New("slipswitch: no such upstream")
@@ -28,14 +28,14 @@ var (
 
 const wakeInterval = 2 * time.Second
 
-// A Resolver finds the upstream of a request while the request waits: it wakes a
-// workspace, say, and waits until that listens. The Proxy asks it for each
+// A Resolver finds the upstream of a request while the request waits. For example,
+// it wakes a workspace and waits until that listens. The Proxy calls it for each
 // request to a route with Resolve set, after Middleware.
 type Resolver struct {
-	// Resolve returns the upstream. After the zero Upstream the request goes to
-	// one of the route's own, which may be there by now. Requests to the same
-	// route with the same captured values share one call, so its match has only
-	// what they have in common: its Path is the route's prefix.
+	// Resolve returns the upstream. If it returns the zero Upstream, the request goes
+	// to one of the route's own upstreams. Requests to the same route with the same
+	// captured values share one call. So the match has only what they have in common:
+	// its Path is the route's prefix.
 	//
 	// The context belongs to no request: it ends after Timeout, with Close, and
 	// after Shutdown as soon as no request is in progress. The result is not kept.
@@ -50,17 +50,16 @@ type Resolver struct {
 	// request beyond it is answered with 503. Zero means 10,000.
 	MaxWaiting int
 
-	// MaxWaitingPerCall bounds the requests that wait for one call, so that the
-	// crowd at one workspace leaves room for all others. Zero means a tenth of
-	// MaxWaiting.
+	// MaxWaitingPerCall bounds the requests that wait for one call, so that a crowd at
+	// one workspace leaves room for the others. Zero means a tenth of MaxWaiting.
 	MaxWaitingPerCall int
 
 	calls   singleflight.Group
-	running atomic.Int64 // calls
+	running atomic.Int64 // calls in progress
 
 	mu      sync.Mutex
 	waiting int            // requests
-	crowds  map[string]int // of them, those that wait for one call, by its key
+	crowds  map[string]int // the number that wait for each call, by its key
 }
 
 // Waiting returns how many requests wait now.
@@ -91,7 +90,7 @@ func (r *Resolver) maxWaitingPerCall() int {
 	return max(1, r.maxWaiting()/10)
 }
 
-// targets returns where a match leads: at least one target.
+// targets returns the targets of a match: at least one.
 func (p *Proxy) targets(ctx context.Context, m Match) ([]target, error) {
 	targets, err := m.expandAll()
 	if err != nil || !m.options().Resolve {
@@ -117,14 +116,14 @@ func (p *Proxy) targets(ctx context.Context, m Match) ([]target, error) {
 	return []target{t}, nil
 }
 
-// resolve waits for the call that is in progress, or a new one.
+// resolve waits for the call in progress for this match, or for a new one.
 func (r *Resolver) resolve(ctx context.Context, p *Proxy, m Match) (Upstream, error) {
 	values, err := m.values()
 	if err != nil {
 		return Upstream{}, ErrNotFound
 	}
-	// A route that was changed is another leaf, and the call keeps its leaf's
-	// address from being used again.
+	// A changed route has another leaf. The call keeps the leaf alive, so its address
+	// is not reused meanwhile.
 	key := fmt.Sprintf("%p %v", m.leaf, values)
 	if limit := r.enter(key); limit != "" {
 		return Upstream{}, p.overLimit(limit, manyWait, wakeInterval)
@@ -142,7 +141,7 @@ func (r *Resolver) resolve(ctx context.Context, p *Proxy, m Match) (Upstream, er
 
 const manyWait = "too many requests wait"
 
-// enter adds a request that waits, or returns the limit that it is over.
+// enter adds a request that waits, or returns the name of the limit that it exceeds.
 func (r *Resolver) enter(key string) (limit string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -164,26 +163,25 @@ func (r *Resolver) leave(key string) {
 	count(&r.crowds, key, -1)
 }
 
-// common returns what all matches have that are of the same route and have
-// captured the same.
+// common returns the match without what differs among requests that share a call.
 func (m Match) common() Match {
 	m.Path, _ = m.split()
 	return m
 }
 
-// An answer is what Resolve has returned.
+// An answer is what Resolve returned.
 type answer struct {
 	upstream Upstream
 	err      error
 }
 
-// lastAnswer is how long an answer is waited for after its time: Resolve may have
-// something to say about that.
+// lastAnswer is the time after a call's timeout in which Resolve may still return an
+// error that says more.
 const lastAnswer = time.Second
 
-// call asks Resolve, in a context that is no request's: they may leave.
+// call calls Resolve, in a context that belongs to no request: each may leave.
 func (r *Resolver) call(p *Proxy, m Match) (Upstream, error) {
-	if r.running.Add(1) > int64(r.maxWaiting()) { // of requests that have left, or that hang
+	if r.running.Add(1) > int64(r.maxWaiting()) { // with calls that hang, or whose requests have left
 		r.running.Add(-1)
 		return Upstream{}, p.overLimit("waiting", manyWait, wakeInterval)
 	}
@@ -220,7 +218,7 @@ func (r *Resolver) ask(ctx context.Context, m Match, answered chan<- answer) {
 	a.upstream, a.err = r.Resolve(ctx, m)
 }
 
-// resolveError says what a resolver's error means to the client.
+// resolveError returns the answer to a resolver's error.
 func resolveError(err error) error {
 	usual := Error{Status: http.StatusBadGateway, Reason: "the upstream cannot be found", Err: err}
 	e, said := errors.AsType[*Error](err)

@@ -11,11 +11,10 @@ import (
 	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
-// Sticky keeps a client at the upstream that its first request went to, by a
-// cookie, as long as the route lists that upstream and it can be reached. The
-// cookie's value is a keyed hash of the upstream's URL. A forged cookie is
-// ignored, and so is that of an upstream that the route no longer lists. The
-// zero Sticky sets no cookie.
+// Sticky keeps a client at the upstream of its first request by a cookie, as long
+// as the route lists that upstream and it can be reached. The cookie's value is a
+// keyed hash of the upstream's URL. A forged cookie is ignored, and so is the cookie
+// of an upstream that the route no longer lists. The zero Sticky sets no cookie.
 type Sticky struct {
 	// Cookie is the cookie's name. It is required if any field is set. The cookie
 	// is not forwarded.
@@ -53,7 +52,7 @@ func validCookiePath(path string) bool {
 	return err == nil && !strings.Contains(path, ";")
 }
 
-// stickyKey returns the key of the hashes.
+// stickyKey returns Proxy.StickyKey, or a random key.
 func (p *Proxy) stickyKey() []byte {
 	if len(p.StickyKey) > 0 {
 		return p.StickyKey
@@ -63,12 +62,12 @@ func (p *Proxy) stickyKey() []byte {
 	return key
 }
 
-// tag is what the cookie says for a target.
+// tag returns the cookie's value for a target.
 func (p *Proxy) tag(m Match, t *target) string {
 	return balance.Tag(p.sticky, m.leaf.key, t.String()+t.path)
 }
 
-// stick has the client told where it was led, unless it has come with that.
+// stick sets the cookie, unless the client has sent the one of this target.
 func (p *Proxy) stick(header http.Header, x *exchange, c *candidates) {
 	s := x.match.options().Sticky
 	if s == (Sticky{}) || len(c.targets) == 1 || c.sticky >= 0 && &c.targets[c.sticky] == c.target {

@@ -32,8 +32,8 @@ type (
 	node = iradix.Node[*leaf]
 )
 
-// treeKey returns the bytes of a key as the tree wants them, and not a copy:
-// the tree keeps them, and never writes to them.
+// treeKey returns the bytes of a key for the tree, without copying them: the tree
+// keeps them, and never writes to them.
 func treeKey(key string) []byte { return unsafe.Slice(unsafe.StringData(key), len(key)) }
 
 // find returns the leaf at exactly this key, or nil.
@@ -52,7 +52,7 @@ func (t *Table) from(key string) iter.Seq[*leaf] {
 	}
 }
 
-// A replacement is what becomes different at one key; a nil leaf is no route.
+// A replacement is the change at one key. A nil leaf means no route.
 type replacement struct {
 	key     string
 	was, is *leaf
@@ -160,8 +160,8 @@ func (t *Table) Lookup(host, path string) (Match, error) {
 	return Match{Version: t.version, Path: path, host: host, leaf: found}, nil
 }
 
-// shortKey is the room for the keys of most requests: the less a lookup uses of
-// the stack, the less it has to clear.
+// shortKey is the room for the keys of most requests. The less stack a lookup uses,
+// the less it has to clear.
 const shortKey = 256
 
 // searchLong is search for a request of any length.
@@ -172,16 +172,15 @@ func (t *Table) searchLong(host string, plain bool, path string, escaped bool) *
 	return t.search(room[:], host, plain, path, escaped)
 }
 
-// search goes through the levels of precedence. It puts the key together in
-// room, once: the key of each level is the end of that of the one before, but
-// for its stars.
+// search tries the levels of precedence. It writes the key into room once: the key
+// of each level is a suffix of the one before, except for its stars.
 //
 //	ide.example.com NUL path / NUL    the host itself
 //	  *.example.com NUL path / NUL    one label
 //	 **.example.com NUL path / NUL    one or more, then the same for .com
 //	                NUL path / NUL    any host
 //
-// What is too long for the room is longer than any route's path, and cut off.
+// A path that is too long for the room is longer than any route's, and is cut off.
 func (t *Table) search(room []byte, host string, plain bool, path string, escaped bool) *leaf {
 	key := room[:len("**")]
 	start := len(key)
