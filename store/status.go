@@ -164,7 +164,7 @@ func (s *Sync) Status() Status {
 var errOver = fmt.Errorf("%w: the gateway no longer follows it", ErrUnavailable)
 
 // Wait waits until the router has the store's revision, or a later one. Revision 0
-// means all that the store has at first. Quarantined entries and held deletions
+// means everything that the store has at first. Quarantined entries and held deletions
 // are not waited for. Wait returns the context's error if that ends before, and
 // [ErrUnavailable] if Run ends before.
 func (s *Sync) Wait(ctx context.Context, revision uint64) error {

@@ -76,7 +76,7 @@ func Open(path string) (*Store, error) {
 	s := &Store{path: path, committing: make(chan struct{}, 1)}
 	err := guard(func() (err error) {
 		// NoFreelistSync would save one page of each commit, but in a damaged file
-		// bbolt then panics where nobody can recover: while it looks for free pages.
+		// bbolt then panics while it looks for free pages, where no recover reaches it.
 		s.db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType})
 		return err
 	})

@@ -73,7 +73,7 @@ func (s *Store) names(gateways map[string]bool) string {
 }
 
 // Join implements [store.SharedStore]. What revision the gateway has is written
-// only when somebody waits for it.
+// only when a WaitAll waits for it.
 func (s *Store) Join(ctx context.Context, gateway string, revisions <-chan uint64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

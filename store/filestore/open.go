@@ -88,7 +88,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Watch implements [store.Source]. Every change is told as a full batch.
+// Watch implements [store.Source]. Every change is yielded as a full batch.
 func (s *Store) Watch(ctx context.Context, from store.Position) iter.Seq2[store.Batch, error] {
 	return s.feed.Watch(ctx, from, s.full)
 }
