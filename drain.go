@@ -67,8 +67,9 @@ func (t *Tunnel) close(why Why, code uint16, reason string) {
 // [WhyDrain]. Tunnels that are opened later are not closed.
 //
 // The closes come in random order, evenly spread over the window, but at least
-// ten a second. Drain does not wait for them. Drains may overlap: a tunnel is
-// closed by the first that comes to it. The error is that of an invalid code.
+// ten a second. A window of zero closes all at once. Drain does not wait for them.
+// Drains may overlap: a tunnel is closed by the first that comes to it. The error
+// is that of an invalid code.
 func (p *Proxy) Drain(filter func(*Tunnel) bool, window time.Duration, code uint16, reason string) (n int, err error) {
 	if err := checkCode(code); err != nil {
 		return 0, err

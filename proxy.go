@@ -51,8 +51,9 @@ type Proxy struct {
 	Middleware func(next http.Handler) http.Handler
 
 	// TunnelValue, if set, is called for each upgrade that is about to open a
-	// tunnel. Its result is [Tunnel.Value]: what a program needs to know later of
-	// the request, which itself is not kept.
+	// tunnel, with the request and the context that Middleware passed to next. Its
+	// result is [Tunnel.Value]: what a program needs to know later of the request,
+	// such as the user, since the request itself is not kept.
 	TunnelValue func(*http.Request) any
 
 	// Reauthorize, if set, is called again and again for each open tunnel, to say
