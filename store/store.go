@@ -12,7 +12,8 @@
 //	…
 //	_, err = sync.Apply(ctx, "", changes...) // kept, and routed
 //
-// A source that is down or wrong never empties the table: see Sync.
+// A source that is down changes nothing, and one that looks wrong is not believed
+// at once: see Sync.
 package store
 
 import (

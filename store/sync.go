@@ -34,8 +34,7 @@ import (
 // fields must not be changed after Run was called. The methods may be called
 // concurrently.
 //
-// A source that is down or wrong never empties the table. In an outage the table
-// stays as it is. An unreadable or invalid route is quarantined, and the last
+// In an outage of the source the table stays as it is. An unreadable or invalid route is quarantined, and the last
 // valid route of its key stays. Deletions that look like an accident are held back
 // by the brake: see BrakeTime.
 //
