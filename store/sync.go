@@ -34,9 +34,9 @@ import (
 // fields must not be changed after Run was called. The methods may be called
 // concurrently.
 //
-// In an outage of the source the table stays as it is. An unreadable or invalid route is quarantined, and the last
-// valid route of its key stays. Deletions that look like an accident are held back
-// by the brake: see BrakeTime.
+// In an outage of the source the table stays as it is. An unreadable or invalid
+// route is quarantined, and the last valid route of its key stays. Deletions that
+// look like an accident are held back by the brake: see BrakeTime.
 //
 // Two Syncs may feed one router, but not with routes of the same owner.
 type Sync struct {
