@@ -1,41 +1,46 @@
 package slipswitch
 
 import (
-	"io"
 	"net"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 
-	"github.com/slipswitch/slipswitch/internal/linger"
+	"github.com/slipswitch/slipswitch/internal/http1"
 )
 
-// Berths are where addresses stand in the eyes of the transports. An
+// Berths are where HTTP/2 upstreams stand in the eyes of net/http's transports. An
 // http.Transport remembers for ever each address that it is asked for until a
 // connection to it becomes idle, and strangers can make it ask for as many names
 // as a template lets pass. So it is told the number of a berth, which another
-// address gets when nothing is left of the one before: no request, no dial and no
-// connection. There are as many berths as there have been addresses at one time.
+// upstream gets when nothing is left of the one before: no request, no dial and no
+// connection. There are as many berths as there have been upstreams at one time.
 type berths struct {
 	mu     sync.Mutex
-	taken  map[string]*berth // by address
-	all    []*berth          // by number
+	taken  map[http1.Key]*berth
+	all    []*berth // by number
 	vacant []*berth
 }
 
-// A berth stands for one address while it is used.
+// A berth stands for one upstream while it is used.
 type berth struct {
 	name string // host and port, for the transport
-	addr string
+	key  http1.Key
 	uses int // requests, dials and connections
 }
 
-// take returns the berth of an address, to be left once.
-func (s *berths) take(addr string) *berth {
+// has reports whether an upstream has a berth.
+func (s *berths) has(key http1.Key) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := s.taken[addr]
+	return s.taken[key] != nil
+}
+
+// take returns the berth of an upstream, to be left once.
+func (s *berths) take(key http1.Key) *berth {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.taken[key]
 	if b == nil {
 		if last := len(s.vacant) - 1; last >= 0 {
 			b, s.vacant = s.vacant[last], s.vacant[:last]
@@ -43,11 +48,11 @@ func (s *berths) take(addr string) *berth {
 			b = &berth{name: strconv.Itoa(len(s.all)) + ":80"}
 			s.all = append(s.all, b)
 		}
-		b.addr = addr
+		b.key = key
 		if s.taken == nil {
-			s.taken = make(map[string]*berth)
+			s.taken = make(map[http1.Key]*berth)
 		}
-		s.taken[addr] = b
+		s.taken[key] = b
 	}
 	b.uses++
 	return b
@@ -71,38 +76,27 @@ func (s *berths) leave(b *berth) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if b.uses--; b.uses == 0 {
-		delete(s.taken, b.addr)
-		b.addr = ""
+		delete(s.taken, b.key)
+		b.key = http1.Key{}
 		s.vacant = append(s.vacant, b)
 	}
 }
 
-// A berthed connection is one of a transport's. Unless the upstream ends it, its
-// port would be blocked for a minute: where clients abort requests all day, those
-// would run out.
+// A berthed connection leaves its berth when it is closed, if it has one. It stands
+// under TLS, since only after the handshake it is known whether it speaks HTTP/2.
 type berthed struct {
 	net.Conn
-	leave func()
 	once  sync.Once
-	ended atomic.Bool // by the upstream
+	leave func() // nil: it has no berth
 }
 
-func (c *berthed) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if err == io.EOF {
-		c.ended.Store(true)
-	}
-	return n, err
-}
+func (c *berthed) NetConn() net.Conn     { return c.Conn }
+func (c *berthed) Transparent() net.Conn { return c.Conn }
 
 func (c *berthed) Close() error {
-	c.once.Do(func() {
-		if c.ended.Load() {
-			c.Conn.Close()
-		} else {
-			linger.HangUp(c.Conn)
-		}
-		c.leave()
-	})
-	return nil
+	err := c.Conn.Close()
+	if c.leave != nil {
+		c.once.Do(c.leave)
+	}
+	return err
 }

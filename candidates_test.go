@@ -231,12 +231,12 @@ func TestEjectionGrows(t *testing.T) {
 		running.Wait()
 		for _, pause := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, 30 * time.Second, 30 * time.Second} {
 			before := tried.Load()
-			time.Sleep(pause - time.Millisecond)
+			time.Sleep(pause - 100*time.Millisecond)
 			v.ask(p, "/a", 20)
 			if got := ejected(p, key); tried.Load() != before || len(got) != 1 {
 				t.Errorf("within %v: tried %d times, ejected are %q", pause, tried.Load()-before, got)
 			}
-			time.Sleep(time.Millisecond)
+			time.Sleep(100 * time.Millisecond)
 			v.ask(p, "/a", 50)
 			if n := tried.Load() - before; n != 1 {
 				t.Errorf("after %v: tried %d times; want once", pause, n)

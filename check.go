@@ -1,6 +1,7 @@
 package slipswitch
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/slipswitch/slipswitch/internal/canon"
 	"github.com/slipswitch/slipswitch/internal/health"
+	"github.com/slipswitch/slipswitch/internal/http1"
 )
 
 // A Check is the health check of a route's upstreams. The Proxy sends a GET to
@@ -117,12 +119,12 @@ func (c *Check) UnmarshalJSON(data []byte) error {
 
 // A question identifies a check: routes whose questions are equal share its result.
 type question struct {
-	poolKey
-	addr, host, path string
+	scheme                    scheme
+	addr, profile, host, path string
 }
 
 func (r *Route) question(t *target) question {
-	return question{t.poolKey(r.TLSProfile), t.addr, r.UpstreamHost, t.path + r.Check.Path}
+	return question{t.scheme, t.addr, t.key(r.TLSProfile).Profile, r.UpstreamHost, t.path + r.Check.Path}
 }
 
 func (l *leaf) isChecked() bool { return l.options.Check.Path != "" && len(l.upstreams.targets) > 1 }
@@ -177,23 +179,23 @@ func (p *Proxy) ask(ctx context.Context, q question) error {
 			p.closeIdle() // Shutdown may have done so before the connection was idle
 		}
 	}()
-	deadline, _ := ctx.Deadline()
 	path, query, asks := strings.Cut(q.path, "?")
 	t := q.target()
-	request := (&http.Request{Method: http.MethodGet, URL: t.url(path, query, asks), Host: q.host,
-		Header: http.Header{"User-Agent": {"slipswitch"}}}).WithContext(p.dialer.Context(ctx, time.Until(deadline), nil))
-	response, err := p.transports.roundTrip(t, q.profile, request)
+	a, err := p.transports.roundTrip(ctx, t, q.profile, &http1.Request{
+		Method: http.MethodGet, Path: path, RawQuery: query, ForceQuery: asks,
+		Host: cmp.Or(q.host, t.authority()), Header: http.Header{"User-Agent": {"slipswitch"}},
+	})
 	if _, ours := errors.AsType[*Error](err); ours {
 		return health.ErrNotAsked // our own limits stopped it
 	}
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close()
-	if response.StatusCode < 200 || response.StatusCode > 399 {
-		err = fmt.Errorf("status %d", response.StatusCode)
+	defer a.body.Close()
+	if a.status < 200 || a.status > 399 {
+		err = fmt.Errorf("status %d", a.status)
 	}
-	io.CopyN(io.Discard, response.Body, 4<<10) // a short body is read to its end: the connection can be reused
+	io.CopyN(io.Discard, a.body, 4<<10) // a short body is read to its end: the connection can be reused
 	return err
 }
 

@@ -481,6 +481,7 @@ func TestCheckTurnsAtOnce(t *testing.T) {
 			v.put(p, slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://"+hosts[0], "http://"+hosts[1]),
 				Check: slipswitch.Check{Path: "/healthz", Every: 24 * time.Hour}})
 			v.ask(p, "/a", 1)
+			time.Sleep(time.Millisecond) // a connection that is no socket is looked at for a moment
 			synctest.Wait()
 			if v.count(hosts[0]+"/healthz") != 1 || v.count(hosts[1]+"/healthz") != 1 {
 				t.Errorf("%s are not checked with the first request", hosts)

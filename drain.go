@@ -127,7 +127,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	p.closeIdle()
+	p.transports.close()
 	return cut
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/slipswitch/slipswitch/internal/dial"
 	"github.com/slipswitch/slipswitch/internal/headers"
+	"github.com/slipswitch/slipswitch/internal/http1"
 )
 
 // An Error says why a request got no response from an upstream. Its statuses:
@@ -71,12 +72,15 @@ func errorOf(err error) *Error {
 	}
 	_, dialing := errors.AsType[*dial.Error](err)
 	timeout, ok := errors.AsType[net.Error](err)
+	_, invalid := errors.AsType[*http1.RequestError](err)
 	switch {
 	case errors.Is(err, errBodyTimeout):
 		return &Error{Status: http.StatusRequestTimeout, Reason: "the request's body has not come in time", Err: err}
 	case errors.Is(err, ErrNoRoute):
 		return &Error{Status: http.StatusNotFound, Reason: "no route", Err: err}
-	case errors.Is(err, errHeaderTimeout), errors.Is(err, errStallTimeout), errors.Is(err, context.DeadlineExceeded),
+	case invalid:
+		return &Error{Status: http.StatusInternalServerError, Reason: "internal error", Err: err}
+	case errors.Is(err, http1.ErrHeaderTimeout), errors.Is(err, http1.ErrStallTimeout), errors.Is(err, context.DeadlineExceeded),
 		ok && timeout.Timeout():
 		return &Error{Status: http.StatusGatewayTimeout, Reason: "the upstream did not answer in time", Err: err}
 	case dialing:

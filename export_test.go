@@ -98,7 +98,7 @@ func LimitDropping(p *Proxy, n int) {
 func Logged(p *Proxy) <-chan struct{} { return p.journal.Done() }
 
 // Lingering returns how many connections wait for an upstream to end them.
-func (p *Proxy) Lingering() int { return p.lingering.Len() }
+func (p *Proxy) Lingering() int { return p.transports.http1.Stats().Lingering }
 
 // Tunneling returns how many seats of tunnels are taken.
 func Tunneling(p *Proxy) int {

@@ -114,7 +114,7 @@ func TestBrokenResponses(t *testing.T) {
 				}
 				until(t, "the log tells of it", func() bool {
 					got := log.String()
-					return strings.Contains(got, "broken off") && strings.Contains(got, "path=/a") && strings.Contains(got, "unexpected EOF")
+					return strings.Contains(got, "broken off") && strings.Contains(got, "path=/a") && strings.Contains(got, "within its response")
 				})
 			})
 		}

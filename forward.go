@@ -1,27 +1,32 @@
 package slipswitch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
-	"log"
+	"maps"
 	"net/http"
-	"net/http/httptrace"
-	"net/http/httputil"
-	"net/url"
+	"slices"
 	"strings"
-	"sync"
+	"time"
 
 	"github.com/slipswitch/slipswitch/internal/canon"
+	"github.com/slipswitch/slipswitch/internal/headers"
+	"github.com/slipswitch/slipswitch/internal/http1"
 )
 
-// Errors that end a request from within; p.fail turns them into answers.
-var (
-	errHeaderTimeout = errors.New("no response header in time")
-	errStreamTimeout = errors.New("no further byte of the response in time")
-	errStallTimeout  = errors.New("the upstream did not take the request's body in time")
-	errStatus        = errors.New("the upstream's status is no final one: it has switched protocols unasked, or has not three digits")
-)
+const defaultStall = 5 * time.Minute
+
+func (r *Route) stallTimeout() time.Duration {
+	if r.StallTimeout > 0 {
+		return r.StallTimeout
+	}
+	return defaultStall
+}
+
+// errStatus is the error of a response that is no final one.
+var errStatus = errors.New("the upstream's status has not three digits from 200 on")
 
 // redirectsToSlash reports whether a request is for the bare path of a
 // stripping route. Relative links of the page there would lead one level too
@@ -71,169 +76,149 @@ func (m Match) forwardPath(t *target) string {
 
 // forwardHTTP answers one plain request from an upstream.
 func (p *Proxy) forwardHTTP(w http.ResponseWriter, r *http.Request, x *exchange) {
-	route := x.match.options()
-	if r.Body == nil {
+	if r.Body == nil || r.Body == http.NoBody {
 		r.Body, r.ContentLength = http.NoBody, 0
-	}
-	if r.Body == http.NoBody {
-		r.ContentLength = 0
 	} else if r.Body != io.ReadCloser(x.sent) {
-		r.Body = foreignBody{r.Body, p}
+		defer r.Body.Close() // Middleware's
 	}
-	if limit := route.MaxBody; limit > 0 {
+	if limit := x.match.options().MaxBody; limit > 0 && r.Body != http.NoBody {
 		if r.ContentLength > limit {
 			p.fail(w, r, &http.MaxBytesError{Limit: limit})
 			return
 		}
-		if r.Body != http.NoBody {
-			r.Body = http.MaxBytesReader(w, r.Body, limit)
-		}
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
 	}
 	out := p.responseWriter(w, r, x)
-	defer out.release()
+	c, err := p.candidates(r.Context(), x, r.Header)
+	if err != nil {
+		p.fail(out, r, err)
+		return
+	}
+	defer func() { c.lease.End() }()
+	q := p.request(r, x)
+	q.Interim = out.interimResponse
+	a, err := p.send(r.Context(), r, x, c, q)
+	if err != nil {
+		p.fail(out, r, err)
+		return
+	}
+	defer a.body.Close()
+	x.sent.take() // the upstream may want the rest
+	p.respond(out, r, x, c, a)
+}
+
+// request returns what is asked of an upstream, whichever it will be.
+func (p *Proxy) request(r *http.Request, x *exchange) *http1.Request {
+	route := x.match.options()
+	q := &http1.Request{
+		Method: r.Method, RawQuery: r.URL.RawQuery, ForceQuery: r.URL.ForceQuery,
+		Header: r.Header, ContentLength: r.ContentLength,
+		HeaderTimeout: route.HeaderTimeout, StreamTimeout: route.StreamTimeout, StallTimeout: route.stallTimeout(),
+	}
+	if len(r.Trailer) > 0 {
+		q.Trailer = maps.Clone(r.Trailer)
+	}
+	if route.changesRequests() {
+		q.Header = r.Header.Clone() // whoever is around the Proxy has the other
+		route.outgoing(q.Header, q.Trailer)
+	}
+	if q.ContentLength != 0 {
+		q.Body = &requestBody{client: r.Body, proxy: p, exchange: x, trailer: q.Trailer, active: p.counts(ActivityUploads)}
+	}
+	return q
+}
+
+// send sends a request to the first candidate that can be reached, and returns its
+// final answer.
+func (p *Proxy) send(ctx context.Context, r *http.Request, x *exchange, c *candidates, q *http1.Request) (*reply, error) {
+	route := x.match.options()
+	a, err := try(c, func(t *target) (*reply, error) {
+		q.Path, q.Host = x.match.forwardPath(t), cmp.Or(route.upstreamHost(r.Host), t.authority())
+		return p.transports.roundTrip(ctx, t, route.TLSProfile, q)
+	})
+	x.body.end()
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return a, err
+}
+
+// A reply is the final response of an upstream, by whatever protocol.
+type reply struct {
+	status  int
+	header  http.Header
+	trailer *http.Header // announced names, and the values when the body has been read
+	length  int64        // -1: not known
+	body    interface {
+		io.ReadCloser
+		io.WriterTo
+	}
+	http1 *http1.Response // nil: it is HTTP/2's
+}
+
+// respond passes an answer on to the client.
+func (p *Proxy) respond(w *responseWriter, r *http.Request, x *exchange, c *candidates, a *reply) {
 	whole := false
 	defer func() {
 		if !whole { // it panics
-			p.breakOff(out, r, x, x.watch.brokenBy())
-			x.watch.end()
+			cut(w)
 		}
 	}()
-	p.plain.ServeHTTP(out, r)
-	out.end()
+	named := a.header["Connection"]
+	headers.RemoveHopByHop(a.header)
+	x.match.options().cleanTrailer(*a.trailer, named)
+	p.incoming(a.header, x, c)
+	header := w.Header()
+	for name, values := range a.header {
+		if before := header[name]; before != nil {
+			values = slices.Concat(before, values)
+		}
+		header[name] = values
+	}
+	announced := slices.Sorted(maps.Keys(*a.trailer))
+	if len(announced) > 0 {
+		header.Add("Trailer", strings.Join(announced, ", "))
+	}
+	w.active = p.counts(ActivityDownloads) && a.status < 300
+	w.WriteHeader(a.status)
+	if _, err := a.body.WriteTo(w.spliceable()); err != nil {
+		if w.err == nil && r.Context().Err() == nil && x.sent.fault() == nil { // it is the upstream's doing
+			p.failures.log(p.log(), "slipswitch: a response has broken off", r, w.status, err)
+			w.FlushError() // the client gets what has come of it
+		}
+		panic(http.ErrAbortHandler)
+	}
+	x.match.options().cleanTrailer(*a.trailer, named)
+	w.writeTrailer(*a.trailer, announced)
+	w.end()
 	whole = true
 }
 
-// breakOff ends a response that is not whole. If that is the upstream's doing, which
-// err tells, the client gets what has come of it, and the log is told.
-func (p *Proxy) breakOff(w *responseWriter, r *http.Request, x *exchange, err error) {
-	if err != nil && r.Context().Err() == nil && x.sent.fault() == nil {
-		p.failures.log(p.log(), "slipswitch: a response has broken off", r, w.status, err)
-		w.FlushError()
-	}
-	cut(w)
+// A requestBody is the client's body, or Middleware's, as upstreams get it. It is
+// read on a goroutine of its own, where a panic would end the process.
+type requestBody struct {
+	client   io.Reader
+	proxy    *Proxy
+	exchange *exchange
+	trailer  http.Header // what goes on: the names are there already
+	active   bool        // what comes is activity
 }
 
-// reverseProxy returns the forwarder of plain requests. Its own notions of
-// headers, queries and upgrades are put right here and in roundTrip.
-func (p *Proxy) reverseProxy() *httputil.ReverseProxy {
-	return &httputil.ReverseProxy{
-		Rewrite: func(pr *httputil.ProxyRequest) {
-			restoreForwarded(pr.Out.Header, pr.In.Header)
-			delete(pr.Out.Header, "Connection") // Middleware's: nothing is upgraded on this way
-			delete(pr.Out.Header, "Upgrade")
-			for name := range pr.Out.Trailer {
-				if _, ok := pr.Out.Header[name]; ok {
-					delete(pr.Out.Trailer, name) // some servers would let it replace what Middleware has set
-				}
-			}
-			pr.Out.URL.RawQuery = pr.In.URL.RawQuery
-		},
-		Transport:    roundTripper(p.roundTrip),
-		BufferPool:   &copyBuffers,
-		ErrorHandler: p.fail,
-		ErrorLog:     log.New(io.Discard, "", 0),
-	}
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// roundTrip sends a request to the first of the route's upstreams that can be
-// reached, and watches over its timeouts. An upgrade that was refused has its
-// answer already.
-func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
-	x := exchangeFrom(r.Context())
-	if x.refusal != nil {
-		w, ctx := p.watch(r, x, x.refusal.candidates)
-		x.refusal.until(ctx)
-		return p.watched(w, x.refusal.response)
-	}
-	candidates, err := p.candidates(r.Context(), x, r.Header)
-	if err != nil {
-		return nil, err
-	}
-	route := x.match.options()
-	w, ctx := p.watch(r, x, candidates)
-	route.outgoing(r.Header, r.Trailer)
-	if r.Header["User-Agent"] == nil {
-		r.Header["User-Agent"] = []string{""} // or the transport would send its own
-	}
-	if route.HeaderTimeout > 0 {
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-			WroteRequest: func(httptrace.WroteRequestInfo) { w.header.Arm(route.HeaderTimeout) },
-		})
-	}
-	r = r.WithContext(ctx)
-	body := r.Body
-	if _, said := r.Header["Idempotency-Key"]; !said && (r.Method == http.MethodPut || r.Method == http.MethodDelete) {
-		// A transport repeats it if a connection that was kept turns out to be closed
-		// (RFC 9110 §9.2.2). Without a value the field is not sent.
-		r.Header["Idempotency-Key"] = nil
-	}
-	host := route.upstreamHost(r.Host)
-	query, force := r.URL.RawQuery, r.URL.ForceQuery
-	response, err := try(candidates, func(t *target) (*http.Response, error) {
-		r.URL, r.Host = t.url(x.match.forwardPath(t), query, force), host
-		if body != nil {
-			r.Body = w.requestBody(body, r.Trailer, t.scheme == schemeHTTPS || t.scheme == schemeH2C)
+func (b *requestBody) Read(p []byte) (n int, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			n, err = 0, &Error{Status: http.StatusInternalServerError, Reason: "internal error",
+				Err: b.proxy.panicked("the body that Middleware has set", v)}
 		}
-		return p.transports.roundTrip(t, route.TLSProfile, r)
-	})
-	w.header.Disarm()
-	x.body.end()
-	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
+	}()
+	n, err = b.client.Read(p)
+	if b.active && n > 0 {
+		b.exchange.match.leaf.place.use(time.Now())
+	}
+	if err == io.EOF { // else the server may be reading the rest, and the trailers
+		for name := range b.trailer {
+			b.trailer[name] = b.exchange.trailer[name]
 		}
-		w.end()
-		return nil, err
 	}
-	x.sent.take() // it may want the rest
-	return p.watched(w, response)
+	return n, err
 }
-
-// watched returns a response as it goes on, with the watch over its body.
-func (p *Proxy) watched(w *watch, response *http.Response) (*http.Response, error) {
-	if response.StatusCode < 200 || response.StatusCode > 999 {
-		response.Body.Close()
-		w.end()
-		return nil, errStatus
-	}
-	named := response.Header["Connection"]
-	clean := func() { w.route.cleanTrailer(response.Trailer, named) }
-	clean() // of what is announced
-	p.incoming(response.Header, w.exchange, w.candidates)
-	w.downloads = p.counts(ActivityDownloads) && response.StatusCode < 300
-	response.Body = &responseBody{response.Body, w, clean}
-	return response, nil
-}
-
-// url returns where to send a request, without the host: the path exactly as it is spelt.
-func (t *target) url(path, query string, force bool) *url.URL {
-	u := &url.URL{Scheme: "http", RawQuery: query, ForceQuery: force}
-	if t.scheme == schemeHTTPS {
-		u.Scheme = "https"
-	}
-	if strings.HasPrefix(path, "//") {
-		u.RawPath = path
-		u.Path, _ = url.PathUnescape(path)
-	} else {
-		u.Opaque = path // net/url would escape some bytes anew
-	}
-	return u
-}
-
-// copyBuffers are shared by all proxies of the process: 32 KiB each.
-var copyBuffers bufferPool
-
-type bufferPool struct{ pool sync.Pool }
-
-func (b *bufferPool) Get() []byte {
-	if buf, ok := b.pool.Get().(*[32 << 10]byte); ok {
-		return buf[:]
-	}
-	return make([]byte, 32<<10)
-}
-
-func (b *bufferPool) Put(buf []byte) { b.pool.Put((*[32 << 10]byte)(buf)) }

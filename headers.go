@@ -115,12 +115,3 @@ func setVia(r *http.Request) {
 	}
 	r.Header["Via"] = []string{by}
 }
-
-// restoreForwarded puts back what ReverseProxy deletes.
-func restoreForwarded(out, in http.Header) {
-	for _, name := range [...]string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
-		if values, ok := in[name]; ok {
-			out[name] = values
-		}
-	}
-}

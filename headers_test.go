@@ -207,7 +207,9 @@ func TestMiddlewareCannotBreakMessages(t *testing.T) {
 					name, value, _ := strings.Cut(line, ": ")
 					r.Header.Set(name, value)
 				}
-				r.Header.Set("X-Split", "a\r\nX-Injected: b")
+				if r.URL.RawQuery == "split" {
+					r.Header.Set("X-Split", "a\r\nX-Injected: b")
+				}
 				w.Header().Set("Content-Length", "7")
 				w.Header().Set("X-Split", "a\r\nX-Injected: b")
 				next.ServeHTTP(w, r)
@@ -224,6 +226,11 @@ func TestMiddlewareCannotBreakMessages(t *testing.T) {
 	if got.Host != host || !slices.Equal(got.Header["Connection"], []string{"Upgrade"}) || !slices.Equal(got.Header["Upgrade"], []string{"websocket"}) ||
 		got.ContentLength != 0 || got.TransferEncoding != nil || got.Header["X-Injected"] != nil || strings.Count(got.head, "\r\nHost:") != 1 {
 		t.Errorf("the upstream got %q", got.head)
+	}
+	for _, raw := range []string{handshake("/a?split"), request("GET", "/a?split")} {
+		if a := g.do(raw); a.StatusCode != 500 || len(u.all()) > 0 {
+			t.Errorf("got %s, and the upstream %d requests; want 500 and none", a.Status, len(u.all()))
+		}
 	}
 }
 

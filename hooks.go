@@ -2,8 +2,6 @@ package slipswitch
 
 import (
 	"fmt"
-	"io"
-	"net/http"
 	"runtime/debug"
 )
 
@@ -22,21 +20,4 @@ func (p *Proxy) rescue(hook string) {
 func (p *Proxy) panicked(hook string, v any) error {
 	p.log().Error("slipswitch: a hook has panicked", "hook", hook, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 	return fmt.Errorf("%s has panicked: %v", hook, v)
-}
-
-// A foreignBody is a body by which Middleware has replaced the client's. The
-// transport reads it on a goroutine of its own.
-type foreignBody struct {
-	io.ReadCloser
-	proxy *Proxy
-}
-
-func (b foreignBody) Read(p []byte) (n int, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			n, err = 0, &Error{Status: http.StatusInternalServerError, Reason: "internal error",
-				Err: b.proxy.panicked("the body that Middleware has set", v)}
-		}
-	}()
-	return b.ReadCloser.Read(p)
 }

@@ -22,7 +22,6 @@ import (
 	"github.com/slipswitch/slipswitch/internal/headers"
 	"github.com/slipswitch/slipswitch/internal/health"
 	"github.com/slipswitch/slipswitch/internal/journal"
-	"github.com/slipswitch/slipswitch/internal/linger"
 	"github.com/slipswitch/slipswitch/internal/splice"
 	"golang.org/x/sync/errgroup"
 )
@@ -146,10 +145,8 @@ type Proxy struct {
 
 	start      sync.Once
 	forward    http.Handler // Middleware around forwardRequest
-	plain      http.Handler // the ReverseProxy
 	dialer     dial.Dialer
 	transports transports
-	lingering  linger.Conns
 	balancer   balance.Balancer
 	checker    *health.Checker[question]
 	sticky     []byte
@@ -247,7 +244,6 @@ func (p *Proxy) init() {
 	p.dropping.SetLimit(dropLimit())
 	p.sticky = p.stickyKey()
 	p.initDialer()
-	p.plain = p.reverseProxy()
 	p.forward = http.HandlerFunc(p.forwardRequest)
 	if p.Middleware != nil {
 		p.forward = p.Middleware(p.forward)
@@ -313,8 +309,6 @@ type exchange struct {
 	trailer http.Header // the client's, complete once the body is read
 	script  bool        // it asks for a service worker's script
 	untyped bool        // the upstream's response has no Content-Type
-	watch   *watch      // over a plain request; nil: nothing is sent yet
-	refusal *handshake  // whose answer is an ordinary response; nil: none
 	sent    *clientBody // nil: there is none
 	body    *timedBody  // below that
 }

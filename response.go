@@ -1,19 +1,19 @@
 package slipswitch
 
 import (
+	"errors"
+	"io"
 	"maps"
 	"net/http"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/slipswitch/slipswitch/internal/deadline"
 	"github.com/slipswitch/slipswitch/internal/headers"
 )
 
-// A responseWriter writes the response to a plain request. It bounds the time for
-// which the client reads nothing, flushes what the server has buffered when the
-// upstream pauses, and keeps the header of Middleware over an interim response,
-// after which ReverseProxy clears it.
+// A responseWriter bounds how long a client may take nothing, and remembers what
+// has failed with it.
 //
 // A write deadline that is set once and moved on would do for HTTP/1. HTTP/2
 // resets a stream at its write deadline even if nothing is to be written.
@@ -21,24 +21,18 @@ type responseWriter struct {
 	http.ResponseWriter
 	proxy   *Proxy
 	x       *exchange
-	before  http.Header // from Middleware; nil: nothing
-	confine bool        // interim responses carry nothing but links
-	interim bool        // the last header written was interim
-	hints   bool        // interim responses pass
+	confine bool // interim responses carry nothing but links
+	hints   bool // interim responses pass
+	active  bool // what is written is activity
 	timeout time.Duration
 	stall   deadline.Timer
-
-	mu       sync.Mutex // of all that is written: the timer writes, too
-	status   int        // 0: the final header is not written
-	written  int64
-	timer    *time.Timer // calls flushBuffered; nil until something was written
-	buffered bool        // the server may have bytes that it has not written
-	over     bool
+	status  int // 0: the final header is not written
+	written int64
+	err     error // of writing to the client
 }
 
-// flushDelay is how long the server may buffer. A response that comes without a
-// pause is flushed this often, and one that comes at once never.
-const flushDelay = 5 * time.Millisecond
+// serverBuffer is how much the server holds back: what fits in it waits for nobody.
+const serverBuffer = 2 << 10
 
 func (p *Proxy) responseWriter(w http.ResponseWriter, r *http.Request, x *exchange) *responseWriter {
 	out := &responseWriter{ResponseWriter: w, proxy: p, x: x, timeout: x.match.options().stallTimeout(),
@@ -47,105 +41,121 @@ func (p *Proxy) responseWriter(w http.ResponseWriter, r *http.Request, x *exchan
 	// The server writes a 100 by itself when the body is read. It takes no care
 	// that another interim response may be written at the same time.
 	out.hints = r.ContentLength == 0
-	if len(w.Header()) > 0 {
-		out.before = w.Header().Clone()
-	}
 	return out
 }
 
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func (w *responseWriter) Header() http.Header {
-	header := w.ResponseWriter.Header()
-	if w.interim {
-		w.interim = false
-		maps.Copy(header, w.before)
+// interimResponse passes on a 1xx, which takes nothing from what Middleware has set for
+// the final response.
+func (w *responseWriter) interimResponse(status int, upstream http.Header) error {
+	if !w.hints || status == http.StatusSwitchingProtocols { // over HTTP/2 that is one, too; over HTTP/1 it would be the last
+		return nil
 	}
-	return header
+	headers.RemoveHopByHop(upstream)
+	if w.confine {
+		maps.DeleteFunc(upstream, func(name string, _ []string) bool { return name != "Link" })
+	}
+	header := w.Header()
+	final := maps.Clone(header)
+	clear(header)
+	maps.Copy(header, upstream)
+	w.stall.Arm(w.timeout)
+	w.ResponseWriter.WriteHeader(status)
+	w.stall.Pause()
+	clear(header)
+	maps.Copy(header, final)
+	return nil
 }
 
 func (w *responseWriter) WriteHeader(status int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.interim = status < 200
-	if w.interim {
-		if !w.hints || status == http.StatusSwitchingProtocols { // over HTTP/2 that is one, too; over HTTP/1 it would be the last
-			return
-		}
-		header := w.ResponseWriter.Header()
-		headers.RemoveHopByHop(header)
-		if w.confine {
-			maps.DeleteFunc(header, func(name string, _ []string) bool { return name != "Link" })
-		}
-	} else {
-		w.status = status
-		header := w.Header()
-		if _, said := header["Content-Type"]; w.x.untyped && !said {
-			header["Content-Type"] = nil // or the server would guess: what was uploaded as nothing is no page
-		}
+	w.status = status
+	header := w.Header()
+	if _, said := header["Content-Type"]; w.x.untyped && !said {
+		header["Content-Type"] = nil // or the server would guess: what was uploaded as nothing is no page
 	}
-	w.stall.Arm(w.timeout)
-	defer w.stall.Pause()
 	w.ResponseWriter.WriteHeader(status)
-	if !w.interim {
-		w.flushSoon()
-	}
 }
 
 func (w *responseWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.stall.Arm(w.timeout)
-	defer w.stall.Pause()
-	n, err := w.ResponseWriter.Write(p)
-	w.written += int64(n)
-	w.flushSoon()
-	return n, err
-}
-
-// FlushError is what http.ResponseController calls.
-func (w *responseWriter) FlushError() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.buffered = false
-	w.stall.Arm(w.timeout)
-	defer w.stall.Pause()
-	return flush(w.ResponseWriter)
-}
-
-// flushSoon has what the server buffers flushed after flushDelay. The lock is held.
-func (w *responseWriter) flushSoon() {
-	switch {
-	case w.buffered || w.over:
-		return
-	case w.timer == nil:
-		w.timer = time.AfterFunc(flushDelay, w.flushBuffered)
-	default:
-		w.timer.Reset(flushDelay)
-	}
-	w.buffered = true
-}
-
-func (w *responseWriter) flushBuffered() {
-	defer w.proxy.rescue("Flush of Middleware's http.ResponseWriter")
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.buffered && !w.over {
-		w.buffered = false
+	if w.written+int64(len(p)) > serverBuffer {
 		w.stall.Arm(w.timeout)
 		defer w.stall.Pause()
-		flush(w.ResponseWriter)
+	}
+	n, err := w.ResponseWriter.Write(p)
+	return n, w.wrote(int64(n), err)
+}
+
+// wrote takes note of what was written.
+func (w *responseWriter) wrote(n int64, err error) error {
+	w.written += n
+	if w.active && n > 0 {
+		w.x.match.leaf.place.use(time.Now())
+	}
+	if err != nil {
+		w.err = err
+	}
+	return err
+}
+
+// spliceable returns the writer with a method ReadFrom if the one below has one: the
+// kernel may then move what a socket has to the client.
+func (w *responseWriter) spliceable() io.Writer {
+	if from, ok := w.ResponseWriter.(io.ReaderFrom); ok {
+		return &splicingWriter{w, from}
+	}
+	return w
+}
+
+type splicingWriter struct {
+	*responseWriter
+	from io.ReaderFrom
+}
+
+// ReadFrom hands the source on as it is, which the server looks at.
+func (w *splicingWriter) ReadFrom(source io.Reader) (int64, error) {
+	w.stall.Arm(w.timeout)
+	defer w.stall.Pause()
+	n, err := w.from.ReadFrom(source)
+	return n, w.wrote(n, err)
+}
+
+// FlushError is what http.ResponseController calls. Where nothing can be flushed
+// that is no failure.
+func (w *responseWriter) FlushError() error {
+	defer w.proxy.rescue("Flush of Middleware's http.ResponseWriter")
+	w.stall.Arm(w.timeout)
+	defer w.stall.Pause()
+	err := flush(w.ResponseWriter)
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	return w.wrote(0, err)
+}
+
+// writeTrailer writes the trailer of a response, some names of which were announced.
+func (w *responseWriter) writeTrailer(trailer http.Header, announced []string) {
+	if len(trailer) == 0 {
+		return
+	}
+	w.FlushError() // or the server would count a short body's length, after which there is none
+	header := w.Header()
+	for name, values := range trailer {
+		if !slices.Contains(announced, name) {
+			name = http.TrailerPrefix + name
+		}
+		header[name] = append(header[name], values...)
 	}
 }
 
-// release lets nothing more be flushed: the writer is the server's again.
-func (w *responseWriter) release() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.over = true
-	if w.timer != nil {
-		w.timer.Stop()
+// end has what the server has buffered written while it is watched. A response
+// that is so short that it has not begun is left to the server, which is still
+// to count its length.
+func (w *responseWriter) end() {
+	if w.written > serverBuffer {
+		w.FlushError()
 	}
+	w.stall.Disarm()
 }
 
 // flush flushes a writer. Where the innermost one cannot flush, those around it
@@ -167,18 +177,6 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 		}
 		w = wrapper.Unwrap()
 	}
-}
-
-// end flushes what the server has buffered while the stall timeout still runs. It
-// leaves a response that is so short that it has not begun to the server, which
-// counts its length, and one that Proxy.ErrorHandler has not written to the
-// handler around the Proxy.
-func (w *responseWriter) end() {
-	w.release()
-	if w.written > 2048 {
-		w.FlushError()
-	}
-	w.stall.Disarm()
 }
 
 // cut has the server write nothing more, so that a response that is given up

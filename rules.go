@@ -172,11 +172,11 @@ func (r *Route) hidesCookie(name string) bool {
 	})
 }
 
+// changesRequests reports whether outgoing may change anything.
+func (r *Route) changesRequests() bool { return r.Sticky != (Sticky{}) || !r.Headers.IsZero() }
+
 // outgoing changes a request's header and trailer to what the upstream gets.
 func (r *Route) outgoing(header, trailer http.Header) {
-	if r.Sticky == (Sticky{}) && r.Headers.IsZero() {
-		return
-	}
 	headers.DropCookies(header, r.hidesCookie)
 	delete(trailer, "Cookie")
 	for _, name := range r.Headers.HideHeaders {

@@ -2,129 +2,123 @@ package slipswitch
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"maps"
 	"net"
-	"net/http"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/slipswitch/slipswitch/internal/dial"
+	"github.com/slipswitch/slipswitch/internal/http1"
 )
 
-// Transports send plain requests. A transport's pool knows only addresses, so there
-// is a transport for each way of connecting: no client certificate and no guard is
-// got around by a connection that somebody else has left.
+// Transports send requests, plain ones and handshakes alike, over connections of
+// which they keep some: HTTP/1.1 by a client of our own, HTTP/2 by net/http.
+//
+// What two requests must have in common to share connections is an http1.Key: a
+// guarded upstream never gets a connection that was dialed without the guard, nor one
+// TLS profile's that of another.
 type transports struct {
 	dialer *dial.Dialer
-	pools  map[poolKey]*http.Transport
-	berths berths
-}
-
-// A poolKey is what two upstreams must have in common to share connections, but for
-// the address.
-type poolKey struct {
-	scheme  scheme
-	guarded bool
-	profile string // of https
-}
-
-func (t *target) poolKey(profile string) poolKey {
-	if t.scheme != schemeHTTPS {
-		profile = ""
-	}
-	return poolKey{t.scheme, t.template != nil, profile}
+	http1  http1.Client
+	http2  http2Client
 }
 
 func (s *transports) init(d *dial.Dialer) {
 	s.dialer = d
-	s.pools = make(map[poolKey]*http.Transport)
-	for _, guarded := range []bool{false, true} {
-		s.add(poolKey{schemeHTTP, guarded, ""}, &http.Transport{})
-		h2c := &http.Transport{Protocols: new(http.Protocols)}
-		h2c.Protocols.SetUnencryptedHTTP2(true)
-		s.add(poolKey{schemeH2C, guarded, ""}, h2c)
-		for _, name := range append(slices.Collect(maps.Keys(d.Profiles)), "") {
-			s.add(poolKey{schemeHTTPS, guarded, name}, &http.Transport{ForceAttemptHTTP2: true})
+	s.http1.Dial = s.dialHTTP1
+	s.http2.init(s)
+}
+
+// key returns what a target's connections are kept by.
+func (t *target) key(profile string) http1.Key {
+	if t.scheme != schemeHTTPS {
+		profile = ""
+	}
+	return http1.Key{Scheme: schemes[t.scheme], Address: t.addr, Profile: profile, Guarded: t.template != nil}
+}
+
+// authority returns the Host of requests that name none.
+func (t *target) authority() string {
+	if t.scheme == schemeUnix {
+		return "localhost"
+	}
+	return t.addr
+}
+
+// roundTrip sends a request to a target by the protocol that it speaks. An upgrade is
+// asked for by HTTP/1.1 in any case.
+func (s *transports) roundTrip(ctx context.Context, t *target, profile string, q *http1.Request) (*reply, error) {
+	key := t.key(profile)
+	switch {
+	case t.scheme == schemeH2C && q.Upgrade == "":
+		return s.http2.roundTrip(ctx, key, q, nil)
+	case t.scheme == schemeH2C:
+		key.Scheme = schemes[schemeHTTP]
+	case q.Upgrade == "" && s.http2.connected(key):
+		a, err := s.http2.roundTrip(ctx, key, q, nil)
+		if !errors.Is(err, errNotHTTP2) { // else it has changed its mind since
+			return a, err
 		}
 	}
-	s.add(poolKey{schemeUnix, false, ""}, &http.Transport{})
-}
-
-func (s *transports) add(k poolKey, t *http.Transport) {
-	t.Proxy = nil // never by the gateway's environment
-	t.DisableCompression = true
-	t.DialContext = s.dialTo(k)
-	if k.scheme == schemeHTTPS {
-		t.DialTLSContext = t.DialContext
+	r, err := s.http1.RoundTrip(ctx, key, q)
+	if chosen, ok := errors.AsType[*choseHTTP2](err); ok {
+		return s.http2.roundTrip(ctx, key, q, chosen.conn)
+	} else if err != nil {
+		return nil, err
 	}
-	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout}
-	t.MaxIdleConns = 4096
-	t.MaxIdleConnsPerHost = 64
-	t.IdleConnTimeout = 90 * time.Second
-	t.MaxResponseHeaderBytes = 1 << 20
-	s.pools[k] = t
+	return &reply{r.Status, r.Header, &r.Trailer, r.ContentLength, r, r}, nil
 }
 
-// dialTo returns what a transport dials by: to the address that stands in the berth
-// of that name.
-func (s *transports) dialTo(k poolKey) dial.Func {
-	return func(ctx context.Context, network, name string) (net.Conn, error) {
-		b := s.berths.takeNamed(name)
-		if b == nil {
-			return nil, &dial.Error{Err: context.Canceled}
-		}
-		leave := sync.OnceFunc(func() { s.berths.leave(b) })
-		e := k.endpoint(b.addr, "h2", "http/1.1")
-		e.Wrap = func(conn net.Conn) net.Conn { return &berthed{Conn: conn, leave: leave} }
-		conn, err := s.dialer.Dial(ctx, e)
-		if err != nil {
-			leave()
-		}
-		return conn, err
+// choseHTTP2 is the error of a dial for HTTP/1.1 after which the upstream has chosen
+// HTTP/2. Whoever gets the error has the connection.
+type choseHTTP2 struct{ conn *tls.Conn }
+
+func (*choseHTTP2) Error() string { return "the upstream has chosen HTTP/2" }
+
+// dialHTTP1 connects for HTTP/1.1. A plain request offers HTTP/2, too.
+func (s *transports) dialHTTP1(ctx context.Context, key http1.Key) (net.Conn, error) {
+	if x := exchangeFrom(ctx); x != nil && x.upgrade != "" {
+		return s.dial(ctx, key, nil, "http/1.1")
 	}
+	conn, err := s.dial(ctx, key, nil, "h2", "http/1.1")
+	if secure, ok := conn.(*tls.Conn); ok && secure.ConnectionState().NegotiatedProtocol == "h2" {
+		return nil, &choseHTTP2{secure}
+	}
+	return conn, err
 }
 
-// endpoint returns how to connect to a target, to speak one of the protocols there.
-func (t *target) endpoint(profile string, protocols ...string) dial.Endpoint {
-	return t.poolKey(profile).endpoint(t.addr, protocols...)
-}
-
-func (k poolKey) endpoint(addr string, protocols ...string) dial.Endpoint {
-	e := dial.Endpoint{Network: "tcp", Address: addr, Guarded: k.guarded}
-	switch k.scheme {
-	case schemeUnix:
+// dial connects to an upstream, to speak one of the protocols there, within the dial
+// timeout of the request's route. A health check has none: its context ends in time.
+func (s *transports) dial(ctx context.Context, key http1.Key, wrap func(net.Conn) net.Conn, protocols ...string) (net.Conn, error) {
+	e := dial.Endpoint{Network: "tcp", Address: key.Address, Guarded: key.Guarded, Wrap: wrap}
+	switch key.Scheme {
+	case schemes[schemeUnix]:
 		e.Network = "unix"
-	case schemeHTTPS:
-		e.TLS, e.Profile, e.Protocols = true, k.profile, protocols
-	}
-	return e
-}
-
-// roundTrip sends a plain request to a target. Of the request's URL the host is
-// the transport's.
-func (s *transports) roundTrip(t *target, profile string, r *http.Request) (*http.Response, error) {
-	if t.scheme == schemeHTTPS {
-		if _, err := s.dialer.Profile(profile); err != nil {
-			return nil, err
+	case schemes[schemeHTTPS]:
+		e.TLS, e.Profile, e.Protocols = true, key.Profile, protocols
+		if wrap == nil {
+			e.Wrap = func(conn net.Conn) net.Conn { return &berthed{Conn: conn} } // in case that it speaks HTTP/2
 		}
 	}
-	if r.Host == "" {
-		if r.Host = t.addr; t.scheme == schemeUnix {
-			r.Host = "localhost"
-		}
+	if x := exchangeFrom(ctx); x != nil {
+		ctx = s.dialer.Context(ctx, x.match.options().DialTimeout, x.match.leaf.place)
+	} else if deadline, ok := ctx.Deadline(); ok {
+		ctx = s.dialer.Context(ctx, time.Until(deadline), nil)
 	}
-	b := s.berths.take(t.addr)
-	defer s.berths.leave(b) // the connection has it now
-	r.URL.Host = b.name
-	return s.pools[t.poolKey(profile)].RoundTrip(r)
+	return s.dialer.Dial(ctx, e)
 }
 
 // closeIdle closes the connections that nobody uses.
 func (s *transports) closeIdle() {
-	for _, transport := range s.pools {
-		transport.CloseIdleConnections()
-	}
+	s.http1.CloseIdle()
+	s.http2.closeIdle()
+}
+
+// close is closeIdle, also for connections that are in use now.
+func (s *transports) close() {
+	s.http1.Close()
+	s.http2.closeIdle()
 }
 
 // A connection over HTTP/2 on which nothing has come for pingAfter is sent a ping,
@@ -168,13 +162,5 @@ func (p *Proxy) initDialer() {
 	p.transports.init(&p.dialer)
 }
 
-// dialContext returns a request's context with what its dials must know.
-func (p *Proxy) dialContext(ctx context.Context, m Match) context.Context {
-	return p.dialer.Context(ctx, m.options().DialTimeout, m.leaf.place)
-}
-
 // closeIdle gives back the descriptors that nothing needs now.
-func (p *Proxy) closeIdle() {
-	p.lingering.HangUp()
-	p.transports.closeIdle()
-}
+func (p *Proxy) closeIdle() { p.transports.closeIdle() }

@@ -1,6 +1,7 @@
 package slipswitch
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -91,32 +92,37 @@ func (p *Proxy) upgrade(w http.ResponseWriter, r *http.Request, x *exchange) {
 		p.fail(w, r, err)
 		return
 	}
-	var h *handshake
-	seated := true
+	opened, seated := false, true
 	defer func() {
-		if seated && (h == nil || !h.opened) {
+		if seated && !opened {
 			p.leave(at, &p.seats.tunnels)
 		}
 	}()
-	h, err := p.shakeHands(r, x, at)
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	c, a, err := p.shakeHands(ctx, cancel, r, x, at)
+	defer func() {
+		if !opened && c != nil {
+			c.lease.End()
+		}
+	}()
 	if err != nil {
 		p.fail(w, r, err)
 		return
 	}
-	defer h.release(p)
-	if h.response.StatusCode != http.StatusSwitchingProtocols {
+	defer a.body.Close()
+	if a.status != http.StatusSwitchingProtocols {
 		seated = false
 		p.leave(at, &p.seats.tunnels)
-		x.refusal = h
-		p.forwardHTTP(w, r, x)
+		p.respond(p.responseWriter(w, r, x), r, x, c, a)
 		return
 	}
-	if err := h.verify(r, x); err != nil {
+	if err := a.verify(r, x); err != nil {
 		p.fail(w, r, err)
 		return
 	}
-	p.incoming(h.response.Header, x, h.candidates)
-	p.open(w, r, x, h)
+	p.incoming(a.header, x, c)
+	opened = p.open(w, r, x, c, a)
 }
 
 // mayUpgrade checks all that can be checked without the upstream.
@@ -167,18 +173,19 @@ func canHijack(w http.ResponseWriter) bool {
 }
 
 // open takes over the client's connection, answers it, and lets the tunnel run
-// by itself: neither the request nor the server's buffers are kept.
-func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *handshake) {
+// by itself: neither the request nor the server's buffers are kept. It reports
+// whether there is a tunnel.
+func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, c *candidates, a *reply) (opened bool) {
 	t := &Tunnel{
-		lease:    h.candidates.lease,
+		lease:    c.lease,
 		proxy:    p,
 		match:    x.match.Key(),
 		version:  x.match.Version,
 		client:   x.client.String(),
 		peer:     x.client.peer(),
 		seat:     x.seat(),
-		upstream: h.candidates.target.String(),
-		listed:   x.match.leaf.listed(h.candidates.target),
+		upstream: c.target.String(),
+		listed:   x.match.leaf.listed(c.target),
 		opened:   time.Now(),
 	}
 	if p.TunnelValue != nil {
@@ -186,38 +193,40 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 	}
 	if !p.tunnels.enter(t) {
 		p.fail(w, r, shuttingDown())
-		return
+		return false
 	}
 	t.place = x.match.leaf.enter(p.Router, t)
 	defer func() {
-		if !h.opened {
+		if !opened {
 			t.place.leave(p.Router, t)
 			p.tunnels.leave(t)
 		}
 	}()
-	head := switchHead(w.Header(), h.response.Header, x.protocol())
-	conn, buffered, err := http.NewResponseController(w).Hijack()
+	head := switchHead(w.Header(), a.header, x.protocol())
+	client, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		p.fail(w, r, &Error{Status: http.StatusNotImplemented, Reason: "upgrades are not possible here", Err: err})
-		return
+		return false
 	}
 	defer func() {
-		if !h.opened { // the client has left, or what wraps its connection panics
-			conn.Close()
+		if !opened { // the client has left, or what wraps its connection panics
+			client.Close()
 		}
 	}()
-	conn.SetDeadline(time.Now().Add(defaultHandshakeTimeout))
-	if _, err := conn.Write(head); err != nil {
-		return
+	client.SetDeadline(time.Now().Add(defaultHandshakeTimeout))
+	if _, err := client.Write(head); err != nil {
+		return false
 	}
-	conn.SetDeadline(time.Time{})
-	h.conn.SetDeadline(time.Time{})
+	client.SetDeadline(time.Time{})
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
-	first, _ := h.reader.Peek(h.reader.Buffered())
+	upstream, first, err := a.http1.Hijack()
+	if err != nil {
+		return false
+	}
 	route := x.match.options()
-	h.opened = true
+	opened = true
 	t.run(splice.Config{
-		Client: conn, Upstream: h.conn,
+		Client: client, Upstream: upstream,
 		FromClient: early, FromUpstream: first,
 		Opaque:       x.opaque,
 		ActivitySize: route.ActivitySize,
@@ -227,6 +236,7 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, h *han
 		StallTimeout: route.stallTimeout(),
 		LifeTimeout:  route.LifeTimeout,
 	})
+	return true
 }
 
 // switchHead returns the 101 for the client: the upstream's, with what

@@ -66,6 +66,7 @@ func (r *Response) beginBody() error {
 	if err := r.frame(); err != nil {
 		return err
 	}
+	r.conn.answered = true
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	timed := !r.due.IsZero()
@@ -96,15 +97,15 @@ func (r *Response) block(wait bool) ([]byte, error) {
 				c.r += end + 1
 				r.header += end + 1
 				r.line, r.scanned = 0, 0
-				if r.header > maxHeader {
-					return nil, errTooLong
+				if most := r.request.maxHeader(); r.header > most {
+					return nil, errTooLong(most)
 				}
 				return block, nil
 			}
 			r.line, r.scanned = end+1, end+1
 		}
-		if r.header+r.scanned > maxHeader {
-			return nil, errTooLong
+		if most := r.request.maxHeader(); r.header+r.scanned > most {
+			return nil, errTooLong(most)
 		}
 		if r.next == nothing && r.line == 0 && !mayBeStatus(c.buf[c.r:c.w]) {
 			return nil, errStatus // what speaks another protocol may never end a line
@@ -249,12 +250,12 @@ const (
 	// Bodies from spliceMin on go from socket to socket where they can, as long as
 	// so many bytes are there at once that it is worth the calls.
 	spliceMin  = 64 << 10
-	spliceMost = 1 << 20
+	spliceMost = 256 << 10 // a slow client may take minutes for that
 	spliceFew  = 16 << 10
 )
 
 // WriteTo writes the body to w. If w can be flushed, it is when the upstream
-// pauses. Large bodies that are not chunked are moved by the kernel if w is an
+// pauses, before the first byte, too: what was written before may wait there. Large bodies that are not chunked are moved by the kernel if w is an
 // io.ReaderFrom that leads to a TCP connection. No buffer is held while the
 // upstream is waited for, unless it speaks TLS.
 func (r *Response) WriteTo(w io.Writer) (n int64, err error) {
@@ -267,7 +268,7 @@ func (r *Response) WriteTo(w io.Writer) (n int64, err error) {
 		readerFrom = nil
 	}
 	c := r.conn
-	dirty := false
+	dirty := true
 	for {
 		there, err := r.advance(false)
 		if there == 0 && err == nil { // it is to wait

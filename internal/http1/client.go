@@ -34,8 +34,8 @@ type Key struct {
 // call; only Dial must be set.
 type Client struct {
 	// Dial connects to an upstream. A connection for TLS has done its handshake,
-	// and has a method NetConn as *tls.Conn has. RoundTrip returns Dial's error
-	// as it is.
+	// and has a method NetConn as *tls.Conn has; what that returns may have one, too.
+	// RoundTrip returns Dial's error as it is.
 	Dial func(ctx context.Context, key Key) (net.Conn, error)
 
 	// MaxIdle is how many idle connections are kept, and MaxIdlePerKey how many
@@ -84,6 +84,10 @@ type Request struct {
 	// Body has ended.
 	Trailer http.Header
 
+	// MaxHeader bounds the headers and trailers of all responses to the request
+	// together, in bytes. Zero means 1 MiB.
+	MaxHeader int
+
 	// Interim is called with each 1xx response but 100 and 101. Its error ends the
 	// request. Nil: they are dropped.
 	Interim func(status int, header http.Header) error
@@ -100,8 +104,8 @@ type Request struct {
 //
 // An idle connection may turn out to be closed when it is used. If it fails
 // before the first byte of a response, the request is sent once more, over a
-// new connection, provided that its method is idempotent (RFC 9110 §9.2.2) and
-// its body untouched, or that the upstream cannot have got all of it. No other
+// new connection, provided that its method is idempotent (RFC 9110 §9.2.2), or
+// it has an Idempotency-Key, and its body untouched, or that the upstream cannot have got all of it. No other
 // request is ever sent twice.
 func (c *Client) RoundTrip(ctx context.Context, key Key, q *Request) (*Response, error) {
 	out := borrowHead()
@@ -144,15 +148,15 @@ func (r *Response) mayRepeat() bool {
 	if r.got || r.failed || r.sending { // or the body has been touched
 		return false
 	}
-	return isIdempotent(r.request.Method) || r.wrote == 0 || r.request.ContentLength != 0 && !r.inMemory
+	return r.request.isIdempotent() || r.wrote == 0 || r.request.ContentLength != 0 && !r.inMemory
 }
 
-func isIdempotent(method string) bool {
-	switch method {
+func (q *Request) isIdempotent() bool {
+	switch q.Method {
 	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
 		return true
 	}
-	return false
+	return q.Header["Idempotency-Key"] != nil || q.Header["X-Idempotency-Key"] != nil
 }
 
 func (c *Client) maxIdle() int {
@@ -174,6 +178,13 @@ func (c *Client) idleTimeout() time.Duration {
 		return c.IdleTimeout
 	}
 	return 90 * time.Second
+}
+
+func (q *Request) maxHeader() int {
+	if q.MaxHeader > 0 {
+		return q.MaxHeader
+	}
+	return 1 << 20
 }
 
 func (q *Request) continueTimeout() time.Duration {

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/slipswitch/slipswitch/internal/linger"
 )
 
 // Buffers are of two sizes, and grow beyond them only for long headers.
@@ -38,12 +40,13 @@ func giveBack(b []byte) {
 // pool, and then to one Response.
 type connection struct {
 	net.Conn
-	socket  syscall.RawConn // nil: it cannot be looked at without waiting
-	tcp     *net.TCPConn    // under TLS, too; nil: it is none
-	secure  bool            // reads and writes go through another layer
-	upgrade bool            // the upstream was asked to switch protocols
-	dated   bool            // has a read deadline, maybe one that has passed
-	bounded bool            // has a write deadline
+	socket   syscall.RawConn // nil: it cannot be looked at without waiting
+	tcp      *net.TCPConn    // under TLS, too; nil: it is none
+	secure   bool            // reads and writes go through another layer
+	upgrade  bool            // the upstream was asked to switch protocols
+	answered bool            // by a final response
+	dated    bool            // has a read deadline, maybe one that has passed
+	bounded  bool            // has a write deadline
 
 	// What has been read is buf[r:w]. The buffer is borrowed when bytes have come,
 	// and given back when they are gone.
@@ -51,10 +54,11 @@ type connection struct {
 	r, w int
 	size int // of the next buffer; zero: small
 
-	into  []byte // what readable reads into; nil: buf
-	n     int
-	err   error
-	state state
+	into   []byte // what readable reads into; nil: buf
+	n      int
+	err    error
+	state  state
+	broken error // which a look has found, and no read will find again
 
 	onReadable func(fd uintptr) bool // the methods, bound once
 	onCount    func(fd uintptr) bool
@@ -65,11 +69,8 @@ type connection struct {
 
 func newConn(nc net.Conn) *connection {
 	c := &connection{Conn: nc}
-	under := nc
-	if wrapper, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		under = wrapper.NetConn()
-		c.secure = true
-	}
+	under := linger.Socket(nc)
+	_, c.secure = nc.(interface{ NetConn() net.Conn })
 	c.tcp, _ = under.(*net.TCPConn)
 	switch s := under.(type) {
 	case *net.TCPConn:
@@ -125,6 +126,9 @@ func (c *connection) receive(p []byte) (int, error) {
 		c.filled(n, room)
 		return n, err
 	}
+	if c.broken != nil {
+		return 0, c.broken
+	}
 	c.into = p
 	err := c.socket.Read(c.onReadable)
 	c.into = nil
@@ -168,6 +172,9 @@ func (c *connection) readable(fd uintptr) bool {
 // await waits until bytes have come, and returns how many, up to most. They can
 // be read without waiting.
 func (c *connection) await(most int) (int, error) {
+	if c.broken != nil {
+		return 0, c.broken
+	}
 	c.n = most
 	if err := c.socket.Read(c.onCount); err != nil {
 		return 0, err
@@ -223,7 +230,7 @@ const (
 	ended                // the upstream has closed it, or it is broken
 )
 
-func (c *connection) peek(fd uintptr) { c.state = peek(fd) }
+func (c *connection) peek(fd uintptr) { c.state, c.broken = peek(fd) }
 
 // look tells whether something can be read.
 func (c *connection) look() state {
@@ -256,13 +263,9 @@ func (c *connection) isSilent(until time.Time) bool {
 	return n == 0 && ok && timeout.Timeout()
 }
 
-// reset ends a connection at once. After a FIN of ours its port would be taken
-// for a minute.
+// reset ends a connection at once. After a mere FIN of ours its port would be taken
+// for a minute. Of TLS nothing more is sent: somebody may just be writing.
 func (c *connection) reset() {
-	if c.tcp == nil {
-		c.Conn.Close()
-		return
-	}
-	c.tcp.SetLinger(0)
-	c.tcp.Close()
+	linger.HangUp(linger.Socket(c.Conn))
+	c.Conn.Close()
 }

@@ -5,20 +5,11 @@ import (
 	"time"
 )
 
-const LingerTimeout = lingerTimeout
-
 // SendError is why the request was not sent.
 func SendError(r *Response) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.sendErr
-}
-
-// Leaving returns how many connections wait for the upstream's FIN.
-func Leaving(c *Client) int {
-	c.pool.mu.Lock()
-	defer c.pool.mu.Unlock()
-	return len(c.pool.leaving)
 }
 
 // Keys returns how many keys the pool knows.

@@ -9,17 +9,14 @@ import (
 	"time"
 )
 
-// maxHeader bounds the headers and trailers of a request's responses, all
-// together; maxInterim bounds how many of them may be interim; maxFields bounds
-// one header, of which short fields would make forty times their bytes.
+// maxInterim bounds how many responses may be interim; maxFields bounds one
+// header, of which short fields would make forty times their bytes.
 const (
-	maxHeader  = 1 << 20
 	maxInterim = 1 << 10
 	maxFields  = 10_000
 )
 
 var (
-	errTooLong  = &ProtocolError{"has a header longer than " + strconv.Itoa(maxHeader) + " bytes"}
 	errFields   = &ProtocolError{"has a header of more than " + strconv.Itoa(maxFields) + " fields"}
 	errInterim  = &ProtocolError{"comes after more than " + strconv.Itoa(maxInterim) + " interim ones"}
 	errBareLF   = &ProtocolError{"has a line that ends without CR"}
@@ -34,6 +31,10 @@ var (
 	errFramed   = &ProtocolError{"has a Transfer-Encoding, or no single Content-Length, where no body is"}
 	errSwitched = &ProtocolError{"switches protocols unasked"}
 )
+
+func errTooLong(most int) error {
+	return &ProtocolError{"has a header longer than " + strconv.Itoa(most) + " bytes"}
+}
 
 const proto = "HTTP/1."
 
@@ -176,8 +177,11 @@ func (r *Response) announce() error {
 			if name = trimSpace(name); name == "" {
 				continue
 			}
-			if name = http.CanonicalHeaderKey(name); !isToken(name) || isFraming(name) {
+			switch name = http.CanonicalHeaderKey(name); {
+			case name == "Content-Length" || name == "Transfer-Encoding" || name == "Trailer" || !isToken(name):
 				return errTrailer
+			case isFraming(name):
+				continue // it does not pass
 			}
 			if r.Trailer == nil {
 				r.Trailer = make(http.Header)

@@ -5,12 +5,13 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/slipswitch/slipswitch/internal/linger"
 )
 
 // A pool keeps connections between requests, the one that was used last on top.
 // One timer looks at all of them from time to time: idle ones that have been
-// kept long enough or that the upstream has closed go, and so do those that
-// wait for the upstream's FIN.
+// kept long enough or that the upstream has closed go.
 //
 // Nothing is kept of a key that has no connection.
 type pool struct {
@@ -19,7 +20,7 @@ type pool struct {
 	idle      int
 	oldest    *connection // of the idle ones, in the order in which they became so
 	newest    *connection
-	leaving   []*connection
+	lingering linger.Conns
 	timer     *time.Timer
 	tick      time.Time // when it is to fire next; zero: it stands
 	look      time.Time // when to look at the idle ones next
@@ -44,15 +45,7 @@ type pooled struct {
 	older, next *connection   // in the order of becoming idle
 }
 
-const (
-	idleTick    = 5 * time.Second
-	leavingTick = 25 * time.Millisecond
-
-	// An upstream that is to close a connection has lingerTimeout for it. Whoever
-	// closes first has the port taken for a minute: better its than ours.
-	lingerTimeout = time.Second
-	maxLeaving    = 1 << 10
-)
+const idleTick = 5 * time.Second
 
 // take returns an idle connection, or nil. No connection is returned that the
 // upstream has closed, or written to unasked.
@@ -187,57 +180,20 @@ func (c *Client) discard(conn *connection) {
 	conn.Close()
 }
 
-// abort closes a connection on which something is under way. It is reset, but
-// not one that was asked for an upgrade: its upstream may have nobody any more
-// who listens for errors.
+// abort closes a connection on which something is under way. One that was asked for
+// an upgrade lingers: its upstream may have nobody any more who listens for errors.
 func (c *Client) abort(conn *connection) {
-	half, ok := conn.Conn.(interface{ CloseWrite() error })
-	if !conn.upgrade || !ok || conn.socket == nil {
-		c.forget(conn)
-		conn.reset()
+	if conn.upgrade {
+		conn.SetDeadline(time.Unix(1, 0))
+		c.leave(conn)
 		return
 	}
-	conn.SetDeadline(time.Unix(1, 0))
-	half.CloseWrite()
-	c.leave(conn)
+	c.forget(conn)
+	conn.reset()
 }
 
-// leave closes a connection as soon as the upstream has, or resets it.
+// leave closes a connection as soon as the upstream has.
 func (c *Client) leave(conn *connection) {
 	c.forget(conn)
-	if conn.socket == nil || conn.hasLeft() {
-		conn.Close()
-		return
-	}
-	p := &c.pool
-	p.mu.Lock()
-	var pushed *connection
-	if len(p.leaving) >= maxLeaving {
-		pushed = p.leaving[0]
-		p.leaving = slices.Delete(p.leaving, 0, 1)
-	}
-	now := time.Now()
-	conn.until = now.Add(lingerTimeout)
-	p.leaving = append(p.leaving, conn)
-	c.wake(now.Add(leavingTick))
-	p.mu.Unlock()
-	if pushed != nil {
-		pushed.reset()
-	}
-}
-
-// hasLeft reports whether the upstream's FIN has come, behind bytes that nobody
-// reads any more.
-func (c *connection) hasLeft() (left bool) {
-	err := c.socket.Control(func(fd uintptr) {
-		var b [1 << 10]byte
-		for range 64 {
-			_, again, err := tryRead(fd, b[:])
-			if left = err != nil; left || again {
-				return
-			}
-		}
-		left = true // it sends and sends: a close is a reset
-	})
-	return left || err != nil
+	c.pool.lingering.Add(conn.Conn, conn.answered)
 }

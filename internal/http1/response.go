@@ -100,7 +100,7 @@ func (r *Response) exchange(out []byte) error {
 
 func (r *Response) begin(out []byte) error {
 	q, c := r.request, r.conn
-	c.upgrade = q.Upgrade != ""
+	c.upgrade, c.answered = q.Upgrade != "", false
 	bySender := q.ContentLength != 0 && !r.inMemory
 	waits := bySender || len(out) > maxWaitless
 	if r.ctx.Done() != nil && !waits {

@@ -51,18 +51,23 @@ func (r *Response) maySend(last bool) bool {
 	return r.held && !r.closed
 }
 
+// patience is how many parts in a row have to leave room in a large buffer before the
+// next ones get a small one.
+const patience = 16
+
 // Room in a buffer for what frames a chunk.
 const (
 	beforeChunk = len("8000\r\n")
 	afterChunk  = len("\r\n0\r\n\r\n")
 )
 
-// sendBody sends each part as it comes. As long as the parts are small, so is
-// the buffer that waits for them.
+// sendBody sends each part as it comes. While the parts are small, so is the buffer
+// that waits for them.
 func (r *Response) sendBody() error {
 	q := r.request
 	isChunked := q.ContentLength < 0
 	remaining := q.ContentLength
+	few := 0 // parts in a row that have not filled the buffer
 	buf := borrow(small)
 	defer func() { giveBack(buf) }()
 	for {
@@ -103,9 +108,11 @@ func (r *Response) sendBody() error {
 		if end {
 			return nil
 		}
-		size := small
-		if n == len(part) {
-			size = large
+		size := len(buf)
+		if few++; n == len(part) {
+			size, few = large, 0
+		} else if few == patience {
+			size = small
 		}
 		if size != len(buf) {
 			giveBack(buf)

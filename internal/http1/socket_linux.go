@@ -54,7 +54,7 @@ func countReadable(fd uintptr, most int) (n int, again bool, err error) {
 	}
 }
 
-func peek(fd uintptr) state {
+func peek(fd uintptr) (state, error) {
 	var b [1]byte
 	for {
 		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b[0])), 1,
@@ -62,11 +62,13 @@ func peek(fd uintptr) state {
 		switch {
 		case errno == syscall.EINTR:
 		case errno == syscall.EAGAIN:
-			return quiet
-		case errno != 0 || n == 0:
-			return ended
+			return quiet, nil
+		case errno != 0:
+			return ended, os.NewSyscallError("recvfrom", errno)
+		case n == 0:
+			return ended, nil
 		default:
-			return pending
+			return pending, nil
 		}
 	}
 }

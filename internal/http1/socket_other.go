@@ -14,4 +14,4 @@ func tryRead(uintptr, []byte) (int, bool, error) {
 	panic("http1: no socket can be read without waiting here")
 }
 
-func peek(uintptr) state { panic("http1: no socket can be looked at here") }
+func peek(uintptr) (state, error) { panic("http1: no socket can be looked at here") }

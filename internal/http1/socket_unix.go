@@ -35,18 +35,20 @@ func tryRead(fd uintptr, p []byte) (n int, again bool, err error) {
 	}
 }
 
-func peek(fd uintptr) state {
+func peek(fd uintptr) (state, error) {
 	var b [1]byte
 	for {
 		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EAGAIN:
-			return quiet
-		case err != nil || n == 0:
-			return ended
+			return quiet, nil
+		case err != nil:
+			return ended, os.NewSyscallError("recvfrom", err)
+		case n == 0:
+			return ended, nil
 		default:
-			return pending
+			return pending, nil
 		}
 	}
 }

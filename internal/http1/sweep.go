@@ -1,9 +1,6 @@
 package http1
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // wake has the timer fire at a time, if not before. The lock is held.
 func (c *Client) wake(at time.Time) {
@@ -25,8 +22,6 @@ func (c *Client) sweep() {
 	now := time.Now()
 	p.mu.Lock()
 	p.tick = time.Time{}
-	leaving := p.leaving
-	p.leaving = nil
 	var idle []glance
 	var expired []*connection
 	if !now.Before(p.look) {
@@ -39,24 +34,9 @@ func (c *Client) sweep() {
 		c.discard(conn)
 	}
 	c.weed(idle)
-	leaving = slices.DeleteFunc(leaving, func(conn *connection) bool {
-		switch {
-		case conn.hasLeft():
-			conn.Close()
-		case !now.Before(conn.until):
-			conn.reset()
-		default:
-			return false
-		}
-		return true
-	})
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.leaving = append(leaving, p.leaving...)
-	if len(p.leaving) > 0 {
-		c.wake(now.Add(leavingTick))
-	}
 	if p.idle > 0 {
 		c.wake(p.look)
 	}
@@ -89,7 +69,7 @@ func (p *pool) survey(now time.Time) (idle []glance, expired []*connection) {
 // since.
 func (c *Client) weed(idle []glance) {
 	var state state
-	look := func(fd uintptr) { state = peek(fd) }
+	look := func(fd uintptr) { state, _ = peek(fd) }
 	p := &c.pool
 	for _, g := range idle {
 		if g.conn.socket.Control(look) == nil && state == quiet {
@@ -116,8 +96,12 @@ func (c *Client) Drop(gone func(Key) bool) {
 	})
 }
 
-// CloseIdle closes all idle connections.
-func (c *Client) CloseIdle() { c.clear(func(*upstream) bool { return true }) }
+// CloseIdle closes all idle connections, and those that wait for their upstream to
+// close them.
+func (c *Client) CloseIdle() {
+	c.pool.lingering.HangUp()
+	c.clear(func(*upstream) bool { return true })
+}
 
 // Close closes all idle connections now, and those in use when their requests
 // are done. Requests go on, and each new one has a connection of its own.
@@ -125,12 +109,7 @@ func (c *Client) Close() {
 	p := &c.pool
 	p.mu.Lock()
 	p.closed = true
-	leaving := p.leaving
-	p.leaving = nil
 	p.mu.Unlock()
-	for _, conn := range leaving {
-		conn.reset()
-	}
 	c.CloseIdle()
 }
 
@@ -162,6 +141,8 @@ func (c *Client) clear(which func(*upstream) bool) {
 type Stats struct {
 	Open int // in use, or idle
 	Idle int
+
+	Lingering int // no longer open: they wait for their upstream to close them
 }
 
 // Stats returns the present count, without dropped connections that are still
@@ -170,7 +151,7 @@ func (c *Client) Stats() Stats {
 	p := &c.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	stats := Stats{Idle: p.idle}
+	stats := Stats{Idle: p.idle, Lingering: p.lingering.Len()}
 	for _, u := range p.upstreams {
 		stats.Open += u.open
 	}

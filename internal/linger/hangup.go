@@ -5,13 +5,16 @@ import (
 	"net"
 )
 
-// Socket returns the connection under a TLS connection, or conn itself if it is no
-// TLS connection.
+// Socket returns the connection under a TLS connection and others with a method
+// NetConn, or conn itself if it has none.
 func Socket(conn net.Conn) net.Conn {
-	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		return secure.NetConn()
+	for {
+		wrapper, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return conn
+		}
+		conn = wrapper.NetConn()
 	}
-	return conn
 }
 
 // HangUp closes a connection without blocking its port: by a FIN, and by a RST
