@@ -126,11 +126,12 @@ type Route struct {
 	// not re-arm IdleTimeout. A change applies to open tunnels. Zero means no pings.
 	PingEvery time.Duration `json:"-"`
 
-	// AckTimeout bounds the time for which the machine at one side of a tunnel
-	// acknowledges nothing of what was sent to it, as it has vanished: at least 4 s.
-	// It does not end a tunnel to a peer that only does not read; StallTimeout bounds
-	// that. It works on Linux. A change applies to tunnels opened later. Zero means
-	// 1 min.
+	// AckTimeout ends a tunnel if the machine at one side acknowledges nothing of
+	// what was sent to it for this long: at least 4 s, on Linux. A machine that has
+	// vanished is found so; one that sleeps for as long, such as a closed laptop, is
+	// taken for it. A peer that only does not read is not ended by it: StallTimeout
+	// bounds that. A change applies to tunnels opened later. Zero means none: the
+	// kernel gives up after a quarter of an hour or so.
 	AckTimeout time.Duration `json:"-"`
 
 	// LifeTimeout bounds the time for which a tunnel is open. Zero means no limit.
@@ -267,7 +268,7 @@ func (r *Route) validate(wrong func(field, value, want string)) {
 		wrong("pingEvery", r.PingEvery.String(), "must be 0 for no pings, or at least 1s: an answer takes its time")
 	}
 	if r.AckTimeout != 0 && r.AckTimeout < 4*time.Second {
-		wrong("ackTimeout", r.AckTimeout.String(), "must be 0 for 1m, or at least 4s: what is lost is sent again first")
+		wrong("ackTimeout", r.AckTimeout.String(), "must be 0 for none, or at least 4s: what is lost is sent again first")
 	}
 	if r.ActivitySize < 0 {
 		wrong("activitySize", fmt.Sprint(r.ActivitySize), "must be a number of bytes, or 0 for every message")

@@ -128,13 +128,6 @@ const (
 	pingTimeout = 15 * time.Second
 )
 
-func (r *Route) ackTimeout() time.Duration {
-	if r.AckTimeout > 0 {
-		return r.AckTimeout
-	}
-	return time.Minute
-}
-
 const defaultHandshakeTimeout = 30 * time.Second
 
 func (r *Route) handshakeTimeout() time.Duration {

@@ -232,7 +232,7 @@ func (p *Proxy) open(w http.ResponseWriter, r *http.Request, x *exchange, c *can
 		ActivitySize: route.ActivitySize,
 		IdleTimeout:  route.IdleTimeout,
 		PingEvery:    route.PingEvery,
-		AckTimeout:   route.ackTimeout(),
+		AckTimeout:   route.AckTimeout,
 		StallTimeout: route.stallTimeout(),
 		LifeTimeout:  route.LifeTimeout,
 	})
