@@ -18,6 +18,27 @@ func TestChunkedHTTP10(t *testing.T) {
 	}
 }
 
+// TestNamedFieldsAreDropped: what an upstream's Connection names is for the gateway
+// alone (RFC 9110 §7.6.1), also beside close, in interim responses and in trailers.
+func TestNamedFieldsAreDropped(t *testing.T) {
+	u := answering(t, "HTTP/1.1 103 Early Hints\r\nConnection: close, X-Internal\r\nX-Internal: hint\r\nLink: </a>\r\n\r\n"+
+		"HTTP/1.1 200 OK\r\nConnection: close, X-Internal\r\nX-Internal: header\r\nX-Public: yes\r\n"+
+		"Transfer-Encoding: chunked\r\nTrailer: X-Internal, X-Sum\r\n\r\n2\r\nok\r\n0\r\nX-Internal: trailer\r\nX-Sum: 1\r\n\r\n")
+	g := startGateway(t, &slipswitch.Proxy{}, route("/", u))
+	client := g.dial()
+	client.send(request("GET", "/", "Connection: close"))
+	raw, err := io.ReadAll(client)
+	got := string(raw)
+	if err != nil || strings.Contains(strings.ToLower(got), "internal") {
+		t.Errorf("got %q, %v; want no X-Internal", got, err)
+	}
+	for _, want := range []string{"103 Early Hints", "Link: </a>", "X-Public: yes", "X-Sum: 1"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got %q; want %s", got, want)
+		}
+	}
+}
+
 // TestLazyBody: a client that waits for a 100 is not asked for its body before the
 // upstream asks for it.
 func TestLazyBody(t *testing.T) {
