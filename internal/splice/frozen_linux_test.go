@@ -345,11 +345,15 @@ func FuzzRecord(f *testing.F) {
 	}
 	f.Add(bytes.ReplaceAll(record, []byte(`"rest":`), []byte(`"rest":9`)))
 	f.Fuzz(func(t *testing.T, record []byte) {
-		client, clientSide := connect(t)
-		upstream, upstreamSide := connect(t)
-		defer client.Close()
-		defer upstream.Close()
-		fds := [2]int{descriptor(t, clientSide), descriptor(t, upstreamSide)}
+		var fds, peers [2]int // sockets without ports, of which there are only so many
+		for side := range fds {
+			both, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fds[side], peers[side] = both[0], both[1]
+			defer unix.Close(peers[side])
+		}
 		ended := make(chan splice.End, 1)
 		pair, err := e.Import(record, fds[0], fds[1], func(end splice.End) { ended <- end })
 		if err != nil {
