@@ -155,7 +155,8 @@ type Route struct {
 	Labels map[string]string `json:"labels,omitempty"`
 
 	// Meta is any JSON value of the caller's. It is kept without insignificant
-	// space. The Proxy does not read it.
+	// space, and with <, > and & escaped as encoding/json does it. The Proxy does not
+	// read it.
 	Meta json.RawMessage `json:"meta,omitempty"`
 }
 
@@ -208,8 +209,8 @@ func (r *Route) cloneOptions() Route {
 	return c
 }
 
-// compact returns a JSON value without insignificant space, a difference in which
-// is no change.
+// compact returns a JSON value without insignificant space and with the escapes of
+// encoding/json, as it comes back from there: a difference in these is no change.
 func compact(value json.RawMessage) json.RawMessage {
 	if value == nil {
 		return nil
@@ -218,7 +219,9 @@ func compact(value json.RawMessage) json.RawMessage {
 	if err := json.Compact(&b, value); err != nil {
 		return bytes.Clone(value)
 	}
-	return b.Bytes()
+	var escaped bytes.Buffer
+	json.HTMLEscape(&escaped, b.Bytes())
+	return escaped.Bytes()
 }
 
 // validate checks all fields but those of the key and of the upstreams, and calls

@@ -323,17 +323,17 @@ func TestRouteIsCopied(t *testing.T) {
 	}
 }
 
-// A meta with other spaces is the same.
+// A meta with other spaces, or escaped as encoding/json does it, is the same.
 func TestMetaSpelling(t *testing.T) {
 	var router slipswitch.Router
 	route := slipswitch.Route{Path: "/a", Upstreams: slipswitch.To("http://up")}
-	for _, meta := range []string{`{"a b":[1,"<x> y"]}`, "{\n  \"a b\" : [ 1, \"<x> y\" ]\n}\n"} {
+	for _, meta := range []string{`{"a b":[1,"<x> y"]}`, "{\n  \"a b\" : [ 1, \"<x> y\" ]\n}\n", `{"a b":[1,"\u003cx\u003e y"]}`} {
 		route.Meta = json.RawMessage(meta)
 		put(t, &router, route)
 		if version := router.Table().Version(); version != 1 {
 			t.Errorf("%s: version %d; want 1", meta, version)
 		}
-		if e, _ := router.Table().At(route.Key()); string(e.Route().Meta) != `{"a b":[1,"<x> y"]}` {
+		if e, _ := router.Table().At(route.Key()); string(e.Route().Meta) != `{"a b":[1,"\u003cx\u003e y"]}` {
 			t.Errorf("kept as %s", e.Route().Meta)
 		}
 	}
