@@ -148,7 +148,6 @@ type reply struct {
 	status  int
 	header  http.Header
 	trailer *http.Header // announced names, and the values when the body has been read
-	length  int64        // -1: not known
 	body    interface {
 		io.ReadCloser
 		io.WriterTo

@@ -154,7 +154,7 @@ func (c *http2Client) roundTrip(ctx context.Context, key http1.Key, q *http1.Req
 		x.end()
 		return nil, err
 	}
-	return &reply{response.StatusCode, response.Header, &response.Trailer, response.ContentLength,
+	return &reply{response.StatusCode, response.Header, &response.Trailer,
 		&http2Body{response.Body, x, response.ContentLength}, nil}, nil
 }
 

@@ -67,7 +67,7 @@ func (s *transports) roundTrip(ctx context.Context, t *target, profile string, q
 	} else if err != nil {
 		return nil, err
 	}
-	return &reply{r.Status, r.Header, &r.Trailer, r.ContentLength, r, r}, nil
+	return &reply{r.Status, r.Header, &r.Trailer, r, r}, nil
 }
 
 // choseHTTP2 is the error of a dial for HTTP/1.1 after which the upstream has chosen
